@@ -1,0 +1,62 @@
+using System.Collections.Immutable;
+using KamOtel.Diagnosis;
+
+namespace KamOtel.Agent;
+
+/// <summary>All that the agent tells about servers and itself at one moment. Immutable; any thread may read it.</summary>
+/// <param name="Time">When it was taken.</param>
+/// <param name="Fleet">The servers.</param>
+/// <param name="Events">Events by kind: received and lost.</param>
+/// <param name="Libraries">The files that carry probes.</param>
+/// <param name="AttachFailures">Files that could not be probed so far.</param>
+/// <param name="RingBytes">Size of the ring.</param>
+/// <param name="RingUsedBytes">Bytes in the ring that the agent has not read yet.</param>
+internal sealed record AgentSnapshot(
+    DateTimeOffset Time,
+    FleetSnapshot Fleet,
+    ImmutableArray<EventCount> Events,
+    ImmutableArray<ProbedLibrary> Libraries,
+    long AttachFailures,
+    long RingBytes,
+    long RingUsedBytes)
+{
+    /// <summary>Before the first turn of the watch loop.</summary>
+    public static AgentSnapshot Empty { get; } = new(DateTimeOffset.UnixEpoch, FleetSnapshot.Empty, [], [], 0, 0, 0);
+}
+
+/// <summary>Events of one kind since the agent started.</summary>
+/// <param name="Kind">Its name in metrics: <c>exec</c>, <c>fork</c>, <c>exit</c>, <c>map</c>, <c>init_local</c>, <c>set_local</c>, ….</param>
+/// <param name="Received">Taken from the ring.</param>
+/// <param name="Lost">Dropped by the kernel side because the ring (or a map) was full.</param>
+internal readonly record struct EventCount(string Kind, long Received, long Lost);
+
+/// <summary>A file that carries probes.</summary>
+/// <param name="Path">As it was found first.</param>
+/// <param name="Functions">The functions that are probed, by name.</param>
+internal sealed record ProbedLibrary(string Path, ImmutableArray<string> Functions);
+
+/// <summary>Where the watch loop publishes and everybody else reads.</summary>
+internal sealed class AgentState
+{
+    private AgentSnapshot _current = AgentSnapshot.Empty;
+    private string? _notReady = "the watch loop has not started";
+    private long _lastTurn;
+
+    /// <summary>The latest snapshot.</summary>
+    public AgentSnapshot Current => Volatile.Read(ref _current);
+
+    /// <summary>Why the agent is not ready, or null when its probes are attached.</summary>
+    public string? NotReady => Volatile.Read(ref _notReady);
+
+    /// <summary>Milliseconds of <see cref="Environment.TickCount64"/> when the loop last polled the ring.</summary>
+    public long LastTurn => Volatile.Read(ref _lastTurn);
+
+    /// <summary>Replaces the snapshot. Watch loop only.</summary>
+    public void Publish(AgentSnapshot snapshot) => Volatile.Write(ref _current, snapshot);
+
+    /// <summary>Says why the agent is not ready; null when it is. Watch loop only.</summary>
+    public void SetNotReady(string? reason) => Volatile.Write(ref _notReady, reason);
+
+    /// <summary>The loop polled the ring. Watch loop only.</summary>
+    public void Turned() => Volatile.Write(ref _lastTurn, Environment.TickCount64);
+}

@@ -1,0 +1,46 @@
+namespace KamOtel.Diagnosis;
+
+/// <summary>
+/// Hears what the fleet concludes, in order, on the thread that owns the fleet. Implementations must not block.
+/// </summary>
+public interface IFleetSink
+{
+    /// <summary>An instance was seen from its exec, or found running.</summary>
+    void InstanceFound(InstanceContext instance, in Observation observation);
+
+    /// <summary>A thread-local call.</summary>
+    void Call(InstanceContext instance, in Observation observation, in CallContext call);
+
+    /// <summary>A process of the instance was forked.</summary>
+    void Forked(InstanceContext instance, in Observation observation, ProcessRole role);
+
+    /// <summary>A process of the instance ended.</summary>
+    void Exited(InstanceContext instance, in Observation observation, ProcessRole role);
+
+    /// <summary>The workers have been forked and nothing forked since: the start is over.</summary>
+    void Ready(InstanceContext instance, InstanceSnapshot snapshot);
+
+    /// <summary>The verdict, its reason or the coverage changed.</summary>
+    void VerdictChanged(InstanceContext instance, InstanceSnapshot snapshot, Verdict before);
+
+    /// <summary>Something of the instance could not be seen.</summary>
+    void GapFound(InstanceContext instance, CoverageGaps gap, string detail, ulong timeNs);
+
+    /// <summary>The last process of the instance ended.</summary>
+    void InstanceEnded(InstanceContext instance, in Observation observation);
+}
+
+/// <summary>What stays of an instance while it lives.</summary>
+/// <param name="Id">Its identity.</param>
+/// <param name="Target">What it is called outside.</param>
+/// <param name="Program">The name of the program.</param>
+/// <param name="SinceExec">It was seen from its exec.</param>
+/// <param name="StartedNs">Boot time of its exec, or of the start of its oldest process, in nanoseconds.</param>
+public sealed record InstanceContext(InstanceId Id, string Target, string Program, bool SinceExec, ulong StartedNs);
+
+/// <summary>What the fleet adds to a call.</summary>
+/// <param name="Role">The calling process's role.</param>
+/// <param name="Phase">Before or after the first fork.</param>
+/// <param name="Value">What was stored.</param>
+/// <param name="ReplacesInherited">The slot held an inherited value until now.</param>
+public readonly record struct CallContext(ProcessRole Role, CallPhase Phase, SlotValueKind Value, bool ReplacesInherited);

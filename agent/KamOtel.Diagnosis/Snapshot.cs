@@ -1,0 +1,115 @@
+using System.Collections.Immutable;
+
+namespace KamOtel.Diagnosis;
+
+/// <summary>The fleet at one moment. Immutable: any thread may read it.</summary>
+/// <param name="TimeNs">Boot time in nanoseconds.</param>
+/// <param name="Instances">The instances that live, oldest first.</param>
+/// <param name="Targets">Counters that outlive instances, by target, ordered by name.</param>
+public sealed record FleetSnapshot(
+    ulong TimeNs,
+    ImmutableArray<InstanceSnapshot> Instances,
+    ImmutableArray<TargetCounters> Targets)
+{
+    /// <summary>Nothing seen yet.</summary>
+    public static FleetSnapshot Empty { get; } = new(0, [], []);
+}
+
+/// <summary>One running server.</summary>
+public sealed record InstanceSnapshot
+{
+    /// <summary>Its identity.</summary>
+    public required InstanceId Id { get; init; }
+
+    /// <summary>What it is called outside; the name of the task until the agent knows better.</summary>
+    public required string Target { get; init; }
+
+    /// <summary>The name of the program, as the kernel cuts it.</summary>
+    public required string Program { get; init; }
+
+    /// <summary>Its root process.</summary>
+    public required ProcessId Root { get; init; }
+
+    /// <summary>Its living processes, oldest first.</summary>
+    public required ImmutableArray<ProcessSnapshot> Processes { get; init; }
+
+    /// <summary>Boot time of the exec (or the start of the oldest process found) in nanoseconds.</summary>
+    public required ulong StartedNs { get; init; }
+
+    /// <summary>Boot time of the last fork before the instance settled; null until it has.</summary>
+    public ulong? ReadyNs { get; init; }
+
+    /// <summary>The verdict.</summary>
+    public required Verdict Verdict { get; init; }
+
+    /// <summary>Why, in one sentence for people.</summary>
+    public required string Reason { get; init; }
+
+    /// <summary>What was not seen.</summary>
+    public required CoverageGaps Gaps { get; init; }
+
+    /// <summary>Calls of set_local (and set_local_ex) with a pointer or the sentinel in Thread#1 of root before the first worker: what GDB shows.</summary>
+    public required long MainThreadCallsBeforeFork { get; init; }
+
+    /// <summary>The longest time a libcrypto of this server ran without probes, in nanoseconds; 0 when none did.</summary>
+    public required ulong LibraryGapNs { get; init; }
+}
+
+/// <summary>One living process of an instance.</summary>
+/// <param name="Id">Its identity.</param>
+/// <param name="Parent">The process that forked it; null for the first one.</param>
+/// <param name="Role">What it is to its instance.</param>
+/// <param name="MainThreadSlots">The live slots of its Thread#1 by the ledger, ordered by key.</param>
+/// <param name="OtherThreadSlots">How many live slots its other threads have.</param>
+public sealed record ProcessSnapshot(
+    ProcessId Id,
+    ProcessId? Parent,
+    ProcessRole Role,
+    ImmutableArray<SlotSnapshot> MainThreadSlots,
+    int OtherThreadSlots)
+{
+    /// <summary>How many slots of Thread#1 hold what the parent had at the fork.</summary>
+    public int InheritedSlots => MainThreadSlots.Count(static slot => slot.Inherited);
+}
+
+/// <summary>One live slot.</summary>
+/// <param name="Key">Which slot.</param>
+/// <param name="Value">Its value: an address in the process, or the sentinel.</param>
+/// <param name="Inherited">It still holds the value that the parent had at the fork.</param>
+/// <param name="SetNs">Boot time of the call that set it, in nanoseconds (in the process that made it).</param>
+public sealed record SlotSnapshot(SlotKey Key, ulong Value, bool Inherited, ulong SetNs);
+
+/// <summary>How a process ended.</summary>
+public enum ExitKind
+{
+    /// <summary>Exit code 0.</summary>
+    Clean,
+
+    /// <summary>Another exit code.</summary>
+    Error,
+
+    /// <summary>A signal.</summary>
+    Signal,
+}
+
+/// <summary>One combination of call attributes, and how many calls had it.</summary>
+/// <param name="Call">Which function.</param>
+/// <param name="MainThread">In Thread#1.</param>
+/// <param name="Phase">Before or after the first fork.</param>
+/// <param name="Value">What was stored.</param>
+/// <param name="Count">How many.</param>
+public readonly record struct CallCount(
+    ObservationKind Call, bool MainThread, CallPhase Phase, SlotValueKind Value, long Count);
+
+/// <summary>Counters of one target, cumulative since the agent started.</summary>
+/// <param name="Target">What the server is called outside.</param>
+/// <param name="Calls">Thread-local calls by attributes; only those that happened.</param>
+/// <param name="Execs">Execs under a watched name: starts.</param>
+/// <param name="Forks">Processes forked.</param>
+/// <param name="Exits">Processes ended, indexed by <see cref="ExitKind"/>.</param>
+public sealed record TargetCounters(
+    string Target,
+    ImmutableArray<CallCount> Calls,
+    long Execs,
+    long Forks,
+    ImmutableArray<long> Exits);
