@@ -25,7 +25,7 @@ internal sealed record AgentSnapshot(
 }
 
 /// <summary>Events of one kind since the agent started.</summary>
-/// <param name="Kind">Its name in metrics: <c>exec</c>, <c>fork</c>, <c>exit</c>, <c>map</c>, <c>init_local</c>, <c>set_local</c>, ….</param>
+/// <param name="Kind">Its name in metrics: <c>exec</c>, <c>fork</c>, <c>exit</c>, <c>mapping</c>, <c>init_local</c>, <c>set_local</c>, ….</param>
 /// <param name="Received">Taken from the ring.</param>
 /// <param name="Lost">Dropped by the kernel side because the ring (or a map) was full.</param>
 internal readonly record struct EventCount(string Kind, long Received, long Lost);

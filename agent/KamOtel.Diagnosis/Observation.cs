@@ -18,23 +18,20 @@ public enum ObservationKind : ushort
     /// <summary>A thread of a watched process ended; <see cref="Observation.LastThread"/> tells whether the process did.</summary>
     Exit = 3,
 
-    /// <summary>A watched process mapped a file executable.</summary>
-    Map = 4,
-
     /// <summary><c>CRYPTO_THREAD_init_local(key*, cleanup)</c>.</summary>
-    InitLocal = 5,
+    InitLocal = 4,
 
     /// <summary><c>CRYPTO_THREAD_set_local(key*, value)</c>.</summary>
-    SetLocal = 6,
+    SetLocal = 5,
 
     /// <summary><c>CRYPTO_THREAD_cleanup_local(key*)</c>: the key ends, in every thread of the process.</summary>
-    CleanupLocal = 7,
+    CleanupLocal = 6,
 
     /// <summary><c>CRYPTO_THREAD_set_local_ex(id, ctx, value)</c> of OpenSSL 3.6 and later.</summary>
-    SetLocalEx = 8,
+    SetLocalEx = 7,
 
     /// <summary><c>CRYPTO_THREAD_clean_local()</c> of OpenSSL 3.6 and later: this thread's <c>_ex</c> slots end.</summary>
-    CleanLocal = 9,
+    CleanLocal = 8,
 
     /// <summary>A process found in <c>/proc</c> that runs already: not an event, and nothing is known of its past.</summary>
     Seeded = 32,

@@ -1,0 +1,93 @@
+using System.Runtime.CompilerServices;
+
+namespace KamOtel.Bpf;
+
+/// <summary>A map of a <see cref="BpfObject"/>; lives as long as its object.</summary>
+public readonly unsafe struct BpfMap
+{
+    private readonly BpfObject _owner;
+    private readonly nint _map;
+    private readonly string _name;
+
+    internal BpfMap(BpfObject owner, nint map, string name) => (_owner, _map, _name) = (owner, map, name);
+
+    /// <summary>The map's descriptor; valid after the load.</summary>
+    public int Fd => Libbpf.bpf_map__fd(_map);
+
+    /// <summary>The map's capacity (a ring's: bytes).</summary>
+    public long Capacity => Libbpf.bpf_map__max_entries(_map);
+
+    /// <summary>Sets the capacity. Before the load only.</summary>
+    /// <exception cref="BpfException">The object is loaded already, or the size is not possible.</exception>
+    public void SetCapacity(uint entries)
+    {
+        int error = Libbpf.bpf_map__set_max_entries(_map, entries);
+        if (error < 0)
+        {
+            throw new BpfException($"map {_name} cannot have {entries} entries", -error);
+        }
+    }
+
+    /// <summary>Sets an entry. The types must have exactly the map's key and value sizes.</summary>
+    /// <exception cref="BpfException">The map is full, or memory short.</exception>
+    public void Set<TKey, TValue>(TKey key, TValue value)
+        where TKey : unmanaged
+        where TValue : unmanaged
+    {
+        int error = Libbpf.bpf_map_update_elem(Fd, &key, &value, flags: 0);
+        GC.KeepAlive(_owner);
+        if (error < 0)
+        {
+            throw new BpfException($"map {_name} takes no entry", -error);
+        }
+    }
+
+    /// <summary>Removes an entry; false when there was none.</summary>
+    public bool Remove<TKey>(TKey key)
+        where TKey : unmanaged
+    {
+        int error = Libbpf.bpf_map_delete_elem(Fd, &key);
+        GC.KeepAlive(_owner);
+        return error >= 0;
+    }
+
+    /// <summary>Adds up a per-CPU counter.</summary>
+    /// <exception cref="BpfException">There is no such entry.</exception>
+    public ulong SumPerCpu(uint key)
+    {
+        int cpus = Libbpf.libbpf_num_possible_cpus();
+        Span<ulong> values = cpus <= 256 ? stackalloc ulong[cpus] : new ulong[cpus];
+        fixed (ulong* first = values)
+        {
+            int error = Libbpf.bpf_map_lookup_elem(Fd, &key, first);
+            GC.KeepAlive(_owner);
+            if (error < 0)
+            {
+                throw new BpfException($"map {_name} has no entry {key}", -error);
+            }
+        }
+        ulong sum = 0;
+        foreach (ulong value in values)
+        {
+            sum += value;
+        }
+        return sum;
+    }
+
+    /// <summary>
+    /// The memory of a global-variable section, shared with the kernel. <typeparamref name="T"/> must mirror the
+    /// section's head.
+    /// </summary>
+    /// <exception cref="BpfException">The map is no such section, or smaller.</exception>
+    public ref T Globals<T>()
+        where T : unmanaged
+    {
+        byte* memory = Libbpf.bpf_map__initial_value(_map, out nuint size);
+        return ref memory != null && size >= (nuint)sizeof(T)
+            ? ref Unsafe.AsRef<T>(memory)
+            : ref throwTooSmall(_name, size);
+
+        static ref T throwTooSmall(string name, nuint size) =>
+            throw new BpfException($"section {name} has {size} bytes, {sizeof(T)} were expected", Libc.EINVAL);
+    }
+}

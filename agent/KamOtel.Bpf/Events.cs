@@ -1,0 +1,137 @@
+using System.Runtime.CompilerServices;
+using System.Runtime.InteropServices;
+using KamOtel.Diagnosis;
+
+namespace KamOtel.Bpf;
+
+/// <summary>Mirrors <c>bpf/events.h</c>; a test compares both by the object's BTF.</summary>
+internal static class Events
+{
+    internal const ushort Exec = 1;
+    internal const ushort Fork = 2;
+    internal const ushort Exit = 3;
+    internal const ushort InitLocal = 4;
+    internal const ushort SetLocal = 5;
+    internal const ushort CleanupLocal = 6;
+    internal const ushort SetLocalEx = 7;
+    internal const ushort CleanLocal = 8;
+    internal const ushort Watch = 9;
+    internal const int Kinds = 10;
+
+    internal const ushort FlagWatched = 1;
+    internal const ushort FlagLastThread = 2;
+    internal const ushort FlagKeyRead = 4;
+
+    /// <summary>Decodes one record; false when it is none of ours (shorter than its kind, or of an unknown kind).</summary>
+    internal static bool TryDecode(ReadOnlySpan<byte> record, out Observation observation)
+    {
+        observation = default;
+        if (!MemoryMarshal.TryRead(record, out Header header))
+        {
+            return false;
+        }
+        var common = new Observation
+        {
+            Kind = (ObservationKind)header.Kind,
+            TimeNs = header.TimeNs,
+            Process = ProcessId.FromNanoseconds((int)header.Tgid, header.StartNs),
+            Tid = (int)header.Tid,
+            Instance = new InstanceId((int)header.InstanceTgid, header.InstanceNs),
+        };
+        switch (header.Kind)
+        {
+            case Exec when MemoryMarshal.TryRead(record, out ExecRecord exec):
+                observation = common with { Name = exec.Name, Watched = (header.Flags & FlagWatched) != 0 };
+                return true;
+            case Fork when MemoryMarshal.TryRead(record, out ForkRecord fork):
+                observation = common with { Other = ProcessId.FromNanoseconds((int)fork.ChildTgid, fork.ChildStartNs) };
+                return true;
+            case Exit when MemoryMarshal.TryRead(record, out ExitRecord exit):
+                observation = common with { Status = (int)exit.Status, LastThread = (header.Flags & FlagLastThread) != 0 };
+                return true;
+            case >= InitLocal and <= CleanLocal when MemoryMarshal.TryRead(record, out CallRecord call):
+                observation = common with
+                {
+                    Key = (header.Flags & FlagKeyRead) != 0 ? call.Key : null,
+                    KeyAddress = call.KeyAddress,
+                    Value = call.Value,
+                };
+                return true;
+            default:
+                return false;
+        }
+    }
+
+    [StructLayout(LayoutKind.Sequential)]
+    internal struct Header
+    {
+        public ulong TimeNs;
+        public ulong StartNs;
+        public ulong InstanceNs;
+        public uint InstanceTgid;
+        public uint Tgid;
+        public uint Tid;
+        public ushort Kind;
+        public ushort Flags;
+    }
+
+    [StructLayout(LayoutKind.Sequential)]
+    internal struct ExecRecord
+    {
+        public Header Header;
+        public TaskName Name;
+    }
+
+    [StructLayout(LayoutKind.Sequential)]
+    internal struct ForkRecord
+    {
+        public Header Header;
+        public ulong ChildStartNs;
+        public uint ChildTgid;
+        public uint Reserved;
+    }
+
+    [StructLayout(LayoutKind.Sequential)]
+    internal struct ExitRecord
+    {
+        public Header Header;
+        public uint Status;
+        public uint Reserved;
+    }
+
+    [StructLayout(LayoutKind.Sequential)]
+    internal struct CallRecord
+    {
+        public Header Header;
+        public ulong KeyAddress;
+        public ulong Value;
+        public uint Key;
+        public uint Reserved;
+    }
+
+    [StructLayout(LayoutKind.Sequential)]
+    internal struct FileRecord
+    {
+        public ulong Inode;
+        public uint Device;
+        public uint Reserved;
+    }
+
+    [StructLayout(LayoutKind.Sequential)]
+    internal struct WatchedEntry
+    {
+        public ulong StartTicks;
+        public ulong InstanceNs;
+        public uint InstanceTgid;
+        public uint Reserved;
+    }
+
+    /// <summary>The section <c>.bss</c>: the globals of files.bpf.h.</summary>
+    [StructLayout(LayoutKind.Sequential)]
+    internal struct Globals
+    {
+        public int WantedTgid;
+        public ulong WantedStart;
+        public FileRecord WantedFile;
+    }
+}

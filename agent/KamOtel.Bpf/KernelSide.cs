@@ -1,0 +1,281 @@
+using System.Globalization;
+using System.Runtime.InteropServices;
+using KamOtel.Diagnosis;
+using Microsoft.Extensions.Logging;
+using Microsoft.Win32.SafeHandles;
+
+namespace KamOtel.Bpf;
+
+/// <summary>Takes what the kernel side sees.</summary>
+public interface IObservationHandler : IMappingHandler
+{
+    /// <summary>One observation.</summary>
+    void OnObservation(in Observation observation);
+}
+
+/// <summary>The inode that a uprobe binds to, below all layers of an overlay.</summary>
+/// <param name="Device">The kernel's device number.</param>
+/// <param name="Inode">The inode number.</param>
+public readonly record struct FileIdentity(uint Device, ulong Inode);
+
+/// <summary>
+/// The BPF object of <c>bpf/</c>, loaded and attached: which processes are watched, uprobes, the ring, the losses.
+/// Everything is detached when it is disposed or when the process ends. One thread at a time, but for <see cref="Wake"/>.
+/// </summary>
+public sealed unsafe class KernelSide : IRecordHandler, IDisposable
+{
+    private static readonly Dictionary<string, string> Programs = new(StringComparer.Ordinal)
+    {
+        ["CRYPTO_THREAD_init_local"] = "kamotel_init",
+        ["CRYPTO_THREAD_set_local"] = "kamotel_set",
+        ["CRYPTO_THREAD_cleanup_local"] = "kamotel_cleanup",
+        ["CRYPTO_THREAD_set_local_ex"] = "kamotel_set_ex",
+        ["CRYPTO_THREAD_clean_local"] = "kamotel_clean",
+    };
+
+    private readonly BpfObject _object;
+    private readonly BpfMap _watched;
+    private readonly BpfMap _names;
+    private readonly BpfMap _losses;
+    private readonly RingBuffer _ring;
+    private readonly MappingWatch _mappings;
+    private readonly List<BpfLink> _tracepoints = [];
+    private readonly BpfLink _identify;
+    private readonly int _wake;
+    private readonly Libc.PollFd[] _poll;
+    private readonly long[] _received = new long[Events.Kinds];
+    private IObservationHandler? _handler;
+
+    private KernelSide(BpfObject loaded)
+    {
+        _object = loaded;
+        _watched = loaded.Map("watched");
+        _names = loaded.Map("watched_names");
+        _losses = loaded.Map("losses");
+        _identify = loaded.Program("kamotel_file").AttachIterator();
+        loaded.Map(".bss").Globals<Events.Globals>().WantedTgid = Environment.ProcessId;
+        _ring = new RingBuffer(loaded.Map("ring"), this);
+        _mappings = new MappingWatch();
+        const int CloseOnExecNonBlocking = 0x80800;
+        _wake = Libc.eventfd(0, CloseOnExecNonBlocking);
+        _poll = [.. new[] { _ring.Fd, _wake }.Concat(_mappings.Fds).Select(static fd => new Libc.PollFd { Fd = fd, Events = Libc.PollIn })];
+    }
+
+    /// <summary>The names of the kinds of events, by number; null where a number is no kind.</summary>
+    public static IReadOnlyList<string?> KindNames { get; } =
+        [null, "exec", "fork", "exit", "init_local", "set_local", "cleanup_local", "set_local_ex", "clean_local", "watch"];
+
+    /// <summary>The functions of libcrypto that can be probed.</summary>
+    public static IReadOnlyList<string> Functions { get; } = [.. Programs.Keys];
+
+    /// <summary>Size of the ring in bytes.</summary>
+    public long RingBytes => _ring.Capacity;
+
+    /// <summary>Bytes in the ring that wait to be read.</summary>
+    public long RingUsedBytes => _ring.Used;
+
+    /// <summary>Mappings that the kernel dropped so far.</summary>
+    public long MappingsLost { get; private set; }
+
+    /// <summary>Mappings seen so far, on the whole host.</summary>
+    public long MappingsReceived { get; private set; }
+
+    /// <summary>Loads the object. Nothing is watched yet.</summary>
+    /// <param name="ringBytes">Size of the ring: a power of two and a multiple of the page size.</param>
+    /// <param name="logger">Where libbpf's own log goes.</param>
+    /// <param name="btf">Where the kernel's own types are.</param>
+    /// <exception cref="BpfException">The machine cannot do it; the message says why and what helps.</exception>
+    public static KernelSide Load(int ringBytes, ILogger logger, string btf = "/sys/kernel/btf/vmlinux")
+    {
+        RequirePrivilege();
+        if (!File.Exists(btf))
+        {
+            throw new BpfException($"this kernel does not describe its types ({btf} is missing): a kernel with CONFIG_DEBUG_INFO_BTF=y is needed, which distributions have from 5.8 on (in a container, /sys of the host must be visible)");
+        }
+        using Stream resource = typeof(KernelSide).Assembly.GetManifestResourceStream("kamotel.bpf.o")
+            ?? throw new BpfException("the BPF object is not embedded: the build is broken");
+        byte[] image = new byte[resource.Length];
+        resource.ReadExactly(image);
+
+        BpfObject opened = BpfObject.Open(image, "kamotel", logger);
+        try
+        {
+            opened.Map("ring").SetCapacity((uint)ringBytes);
+            opened.Load();
+            return new KernelSide(opened);
+        }
+        catch
+        {
+            opened.Dispose();
+            throw;
+        }
+    }
+
+    /// <summary>Watches every process that executes a program of this name from now on.</summary>
+    public void WatchName(string name) => _names.Set(TaskName.From(name), (byte)1);
+
+    /// <summary>Attaches to exec, fork and exit.</summary>
+    /// <exception cref="BpfException">The kernel refused.</exception>
+    public void AttachTracepoints()
+    {
+        foreach (string program in new[] { "kamotel_exec", "kamotel_fork", "kamotel_exit" })
+        {
+            _tracepoints.Add(_object.Program(program).Attach());
+        }
+    }
+
+    /// <summary>Watches a process that runs already, as part of an instance.</summary>
+    /// <exception cref="BpfException">The map is full.</exception>
+    public void WatchProcess(ProcessId process, InstanceId instance) =>
+        _watched.Set((uint)process.Tgid, new Events.WatchedEntry
+        {
+            StartTicks = process.StartTicks,
+            InstanceNs = instance.SinceNs,
+            InstanceTgid = (uint)instance.Tgid,
+        });
+
+    /// <summary>Takes back <see cref="WatchProcess"/>, for a process that ended meanwhile.</summary>
+    public void UnwatchProcess(ProcessId process) => _ = _watched.Remove((uint)process.Tgid);
+
+    /// <summary>
+    /// What a uprobe on this file would bind to. Two paths with one identity need one probe.
+    /// </summary>
+    /// <exception cref="BpfException">The file cannot be mapped.</exception>
+    public FileIdentity Identify(SafeFileHandle file)
+    {
+        ArgumentNullException.ThrowIfNull(file);
+        nuint page = (nuint)Environment.SystemPageSize;
+        bool held = false;
+        file.DangerousAddRef(ref held);
+        nint address = Libc.mmap(0, page, Libc.ProtRead, Libc.MapPrivate, (int)file.DangerousGetHandle(), 0);
+        int errno = Marshal.GetLastPInvokeError();
+        file.DangerousRelease();
+        if (address == Libc.MapFailed)
+        {
+            throw new BpfException("a library cannot be mapped to learn its identity", errno);
+        }
+        try
+        {
+            ref Events.Globals globals = ref _object.Map(".bss").Globals<Events.Globals>();
+            globals.WantedFile = default;
+            Volatile.Write(ref globals.WantedStart, (ulong)address);
+            _identify.RunIterator();
+            Interlocked.MemoryBarrier();
+            Events.FileRecord found = globals.WantedFile;
+            return found.Inode != 0
+                ? new FileIdentity(found.Device, found.Inode)
+                : throw new BpfException("the kernel did not find the agent's own mapping: the agent must run in the host's PID namespace (hostPID)");
+        }
+        finally
+        {
+            _ = Libc.munmap(address, page);
+        }
+    }
+
+    /// <summary>Attaches the program for <paramref name="function"/> to a file, for every process.</summary>
+    /// <param name="function">One of <see cref="Functions"/>.</param>
+    /// <param name="path">The file.</param>
+    /// <param name="offset">Offset of the function's first instruction in the file.</param>
+    /// <exception cref="BpfException">The kernel refused.</exception>
+    public BpfLink Attach(string function, string path, ulong offset) =>
+        _object.Program(Programs[function]).AttachUprobe(path, offset);
+
+    /// <summary>Waits until something was seen, <see cref="Wake"/> was called or the time is over; hands out what was seen.</summary>
+    /// <param name="timeoutMs">Milliseconds; −1 waits without end.</param>
+    /// <param name="handler">Takes what was seen, in order within one source.</param>
+    public void Poll(int timeoutMs, IObservationHandler handler)
+    {
+        ArgumentNullException.ThrowIfNull(handler);
+        fixed (Libc.PollFd* fds = _poll)
+        {
+            // EINTR is as good as a wake-up.
+            _ = Libc.poll(fds, (nuint)_poll.Length, timeoutMs);
+        }
+        ulong ignored;
+        _ = Libc.read(_wake, &ignored, sizeof(ulong));
+        Consume(handler);
+    }
+
+    /// <summary>Hands out what waits, without waiting.</summary>
+    public void Consume(IObservationHandler handler)
+    {
+        ArgumentNullException.ThrowIfNull(handler);
+        _handler = handler;
+        // The ring first: a mapping of a process says nothing until its exec is known.
+        _ = _ring.Consume();
+        _mappings.Consume(new CountedMappings(this, handler));
+        _handler = null;
+    }
+
+    /// <summary>Ends a <see cref="Poll"/> early. Any thread.</summary>
+    public void Wake()
+    {
+        ulong one = 1;
+        _ = Libc.write(_wake, &one, sizeof(ulong));
+    }
+
+    /// <summary>Events of a kind taken from the ring so far.</summary>
+    public long Received(int kind) => _received[kind];
+
+    /// <summary>Events of a kind that the kernel side dropped so far.</summary>
+    public long Lost(int kind) => (long)_losses.SumPerCpu((uint)kind);
+
+    /// <inheritdoc/>
+    void IRecordHandler.OnRecord(ReadOnlySpan<byte> record)
+    {
+        if (Events.TryDecode(record, out Observation observation))
+        {
+            _received[(int)observation.Kind]++;
+            _handler!.OnObservation(in observation);
+        }
+    }
+
+    /// <inheritdoc/>
+    public void Dispose()
+    {
+        foreach (BpfLink link in _tracepoints)
+        {
+            link.Dispose();
+        }
+        _tracepoints.Clear();
+        _identify.Dispose();
+        _mappings.Dispose();
+        _ring.Dispose();
+        _object.Dispose();
+        _ = Libc.close(_wake);
+    }
+
+    private static void RequirePrivilege()
+    {
+        string? line = File.ReadLines("/proc/self/status").FirstOrDefault(static l => l.StartsWith("CapEff:", StringComparison.Ordinal));
+        ulong effective = line is null ? ulong.MaxValue : ulong.Parse(line.AsSpan("CapEff:".Length).Trim(), NumberStyles.HexNumber, CultureInfo.InvariantCulture);
+        bool Has(int capability) => (effective >> capability & 1) != 0;
+        const int SysAdmin = 21;
+        const int Perfmon = 38;
+        const int Bpf = 39;
+        if (Has(SysAdmin))
+        {
+            return;
+        }
+        string missing = string.Join(" and ", new[] { Has(Bpf) ? null : "CAP_BPF", Has(Perfmon) ? null : "CAP_PERFMON" }.OfType<string>());
+        if (missing.Length > 0)
+        {
+            throw new BpfException($"{missing} missing: BPF programs cannot be loaded; run as root, or give the capabilities (see docs/operations.md)", Libc.EPERM);
+        }
+    }
+
+    private sealed class CountedMappings(KernelSide side, IMappingHandler next) : IMappingHandler
+    {
+        public void OnMapping(in ExecutableMapping mapping)
+        {
+            side.MappingsReceived++;
+            next.OnMapping(in mapping);
+        }
+
+        public void OnMappingsLost(ulong count)
+        {
+            side.MappingsLost += (long)count;
+            next.OnMappingsLost(count);
+        }
+    }
+}

@@ -1,0 +1,94 @@
+using System.Runtime.InteropServices;
+
+namespace KamOtel.Bpf;
+
+/// <summary>libbpf's C interface (1.0 and later: pointers are null and errno set on error, numbers are −errno).</summary>
+internal static unsafe partial class Libbpf
+{
+    private const string Library = "libbpf.so.1";
+
+    [LibraryImport(Library)]
+    internal static partial byte* libbpf_version_string();
+
+    [LibraryImport(Library)]
+    internal static partial nint libbpf_set_print(delegate* unmanaged[Cdecl]<int, byte*, nint, int> print);
+
+    [LibraryImport(Library)]
+    internal static partial int libbpf_num_possible_cpus();
+
+    [LibraryImport(Library, SetLastError = true)]
+    internal static partial nint bpf_object__open_mem(byte* image, nuint size, in OpenOptions options);
+
+    [LibraryImport(Library)]
+    internal static partial int bpf_object__load(nint @object);
+
+    [LibraryImport(Library)]
+    internal static partial void bpf_object__close(nint @object);
+
+    [LibraryImport(Library, StringMarshalling = StringMarshalling.Utf8, SetLastError = true)]
+    internal static partial nint bpf_object__find_map_by_name(nint @object, string name);
+
+    [LibraryImport(Library, StringMarshalling = StringMarshalling.Utf8, SetLastError = true)]
+    internal static partial nint bpf_object__find_program_by_name(nint @object, string name);
+
+    [LibraryImport(Library)]
+    internal static partial int bpf_map__fd(nint map);
+
+    [LibraryImport(Library)]
+    internal static partial int bpf_map__set_max_entries(nint map, uint entries);
+
+    [LibraryImport(Library)]
+    internal static partial uint bpf_map__max_entries(nint map);
+
+    [LibraryImport(Library)]
+    internal static partial byte* bpf_map__initial_value(nint map, out nuint size);
+
+    [LibraryImport(Library)]
+    internal static partial int bpf_map_update_elem(int fd, void* key, void* value, ulong flags);
+
+    [LibraryImport(Library)]
+    internal static partial int bpf_map_lookup_elem(int fd, void* key, void* value);
+
+    [LibraryImport(Library)]
+    internal static partial int bpf_map_delete_elem(int fd, void* key);
+
+    [LibraryImport(Library, SetLastError = true)]
+    internal static partial nint bpf_program__attach(nint program);
+
+    [LibraryImport(Library, StringMarshalling = StringMarshalling.Utf8, SetLastError = true)]
+    internal static partial nint bpf_program__attach_uprobe(
+        nint program, [MarshalAs(UnmanagedType.U1)] bool onReturn, int pid, string path, nuint offset);
+
+    [LibraryImport(Library, SetLastError = true)]
+    internal static partial nint bpf_program__attach_iter(nint program, nint options);
+
+    [LibraryImport(Library)]
+    internal static partial int bpf_iter_create(int linkFd);
+
+    [LibraryImport(Library)]
+    internal static partial int bpf_link__fd(nint link);
+
+    [LibraryImport(Library)]
+    internal static partial int bpf_link__destroy(nint link);
+
+    [LibraryImport(Library, SetLastError = true)]
+    internal static partial nint ring_buffer__new(
+        int mapFd, delegate* unmanaged[Cdecl]<nint, byte*, nuint, int> record, nint context, nint options);
+
+    [LibraryImport(Library)]
+    internal static partial int ring_buffer__consume(nint ring);
+
+    [LibraryImport(Library)]
+    internal static partial int ring_buffer__epoll_fd(nint ring);
+
+    [LibraryImport(Library)]
+    internal static partial void ring_buffer__free(nint ring);
+
+    /// <summary>The head of <c>struct bpf_object_open_opts</c>: its size says how much of it we know.</summary>
+    [StructLayout(LayoutKind.Sequential)]
+    internal struct OpenOptions
+    {
+        public nuint Size;
+        public byte* Name;
+    }
+}

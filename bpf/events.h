@@ -1,0 +1,94 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+#ifndef KAMOTEL_EVENTS_H
+#define KAMOTEL_EVENTS_H
+
+/*
+ * The one contract between the kernel side and the agent: every record in the ring starts with
+ * struct kamotel_header. agent/KamOtel.Bpf/Events.cs mirrors it; a test compares both by the
+ * object's BTF. All fields are naturally aligned and there is no hidden padding.
+ */
+
+enum kamotel_kind {
+	KAMOTEL_EXEC = 1,
+	KAMOTEL_FORK = 2,
+	KAMOTEL_EXIT = 3,
+	KAMOTEL_INIT_LOCAL = 4,
+	KAMOTEL_SET_LOCAL = 5,
+	KAMOTEL_CLEANUP_LOCAL = 6,
+	KAMOTEL_SET_LOCAL_EX = 7,
+	KAMOTEL_CLEAN_LOCAL = 8,
+	/* Never in the ring, only in the losses: a process that the full map could not take. */
+	KAMOTEL_WATCH = 9,
+	KAMOTEL_KINDS,
+};
+
+enum kamotel_flags {
+	/* EXEC: watched under its new name; without it the process left its instance. */
+	KAMOTEL_WATCHED = 1,
+	/* EXIT: the last thread, so the process ended. */
+	KAMOTEL_LAST_THREAD = 2,
+	/* calls: the key was read. */
+	KAMOTEL_KEY_READ = 4,
+};
+
+enum {
+	KAMOTEL_NAME_SIZE = 16,	    /* TASK_COMM_LEN */
+	KAMOTEL_TICK_NS = 10000000, /* of /proc/PID/stat: USER_HZ is 100 */
+};
+
+struct kamotel_header {
+	__u64 time_ns;	   /* CLOCK_BOOTTIME */
+	__u64 start_ns;	   /* the process's start, CLOCK_BOOTTIME: with tgid its identity */
+	__u64 instance_ns; /* the instance's exec; seeded: the start of its oldest process */
+	__u32 instance_tgid;
+	__u32 tgid;
+	__u32 tid;
+	__u16 kind;
+	__u16 flags;
+};
+
+struct kamotel_exec {
+	struct kamotel_header header;
+	char name[KAMOTEL_NAME_SIZE];
+};
+
+struct kamotel_fork {
+	struct kamotel_header header; /* of the parent */
+	__u64 child_start_ns;
+	__u32 child_tgid;
+	__u32 reserved;
+};
+
+struct kamotel_exit {
+	struct kamotel_header header;
+	__u32 status; /* as wait(2) encodes it; with KAMOTEL_LAST_THREAD only */
+	__u32 reserved;
+};
+
+struct kamotel_call {
+	struct kamotel_header header;
+	__u64 key_address; /* SET_LOCAL_EX: the library context */
+	__u64 value;	   /* INIT_LOCAL: the cleanup function */
+	__u32 key;	   /* SET_LOCAL_EX: the key's id */
+	__u32 reserved;
+};
+
+/*
+ * The inode below all layers: what a uprobe binds to. stat names another device for a file on
+ * overlayfs or btrfs.
+ */
+struct kamotel_file {
+	__u64 inode;
+	__u32 device; /* the kernel's dev_t: major << 20 | minor */
+	__u32 reserved;
+};
+
+/* What the map `watched` holds of a process, by tgid. */
+struct kamotel_watched {
+	__u64 start_ticks; /* guards against a reused tgid; ticks, as /proc knows no better */
+	__u64 instance_ns;
+	__u32 instance_tgid;
+	__u32 reserved;
+};
+
+#endif /* KAMOTEL_EVENTS_H */
