@@ -27,10 +27,29 @@ public readonly struct BpfProgram
             Libbpf.bpf_program__attach_uprobe(_program, onReturn: false, pid: -1, path, (nuint)offset),
             $"program {_name} cannot be attached to {path} at offset 0x{offset:x}");
 
-    /// <summary>Attaches it as an iterator; <see cref="BpfLink.RunIterator"/> runs it.</summary>
+    /// <summary>
+    /// Attaches it as an iterator over one process, or over all where the kernel (before 6.1) cannot choose;
+    /// <see cref="BpfLink.RunIterator"/> runs it.
+    /// </summary>
+    /// <param name="tgid">The process.</param>
     /// <exception cref="BpfException">The kernel refused.</exception>
-    public BpfLink AttachIterator() =>
-        Link(Libbpf.bpf_program__attach_iter(_program, 0), $"iterator {_name} cannot be attached");
+    public unsafe BpfLink AttachIterator(int tgid)
+    {
+        var one = new Libbpf.IteratorTask { Tgid = (uint)tgid };
+        var options = new Libbpf.IteratorOptions
+        {
+            Size = (nuint)sizeof(Libbpf.IteratorOptions),
+            Task = &one,
+            TaskSize = (uint)sizeof(Libbpf.IteratorTask),
+        };
+        nint link = Libbpf.bpf_program__attach_iter(_program, &options);
+        if (link == 0)
+        {
+            _ = LibbpfLog.TakeWarnings();
+            link = Libbpf.bpf_program__attach_iter(_program, null);
+        }
+        return Link(link, $"iterator {_name} cannot be attached");
+    }
 
     private BpfLink Link(nint link, string what)
     {

@@ -52,7 +52,7 @@ public sealed unsafe class KernelSide : IRecordHandler, IDisposable
         _watched = loaded.Map("watched");
         _names = loaded.Map("watched_names");
         _losses = loaded.Map("losses");
-        _identify = loaded.Program("kamotel_file").AttachIterator();
+        _identify = loaded.Program("kamotel_file").AttachIterator(Environment.ProcessId);
         loaded.Map(".bss").Globals<Events.Globals>().WantedTgid = Environment.ProcessId;
         _ring = new RingBuffer(loaded.Map("ring"), this);
         _mappings = new MappingWatch();

@@ -60,7 +60,7 @@ internal static unsafe partial class Libbpf
         nint program, [MarshalAs(UnmanagedType.U1)] bool onReturn, int pid, string path, nuint offset);
 
     [LibraryImport(Library, SetLastError = true)]
-    internal static partial nint bpf_program__attach_iter(nint program, nint options);
+    internal static partial nint bpf_program__attach_iter(nint program, IteratorOptions* options);
 
     [LibraryImport(Library)]
     internal static partial int bpf_iter_create(int linkFd);
@@ -90,5 +90,25 @@ internal static unsafe partial class Libbpf
     {
         public nuint Size;
         public byte* Name;
+    }
+
+    /// <summary><c>struct bpf_iter_attach_opts</c>.</summary>
+    [StructLayout(LayoutKind.Sequential)]
+    internal struct IteratorOptions
+    {
+        public nuint Size;
+        public IteratorTask* Task;
+        public uint TaskSize;
+        private readonly uint _padding;
+    }
+
+    /// <summary>The member <c>task</c> of <c>union bpf_iter_link_info</c>; the union has 16 bytes.</summary>
+    [StructLayout(LayoutKind.Sequential)]
+    internal struct IteratorTask
+    {
+        public uint Tid;
+        public uint Tgid;
+        public uint PidFd;
+        private readonly uint _padding;
     }
 }

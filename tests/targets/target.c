@@ -1,0 +1,225 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * A tiny program with a known truth: it makes thread-local calls of a libcrypto and prints each of them, before it
+ * makes it, so that a test can compare what was seen with what was done.
+ *
+ *   target LIBRARY SCENARIO [COUNT]
+ *
+ * Lines on standard output, one a deed, written with one write(2) each:
+ *   init|set|cleanup|set_ex|clean PID TID KEY VALUE      (KEY and VALUE in hexadecimal)
+ *   fork PARENT CHILD · exit PID CODE · signal PID NUMBER · exec PID
+ */
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+static int (*init_local)(unsigned int *key, void (*cleanup)(void *));
+static int (*set_local)(unsigned int *key, void *value);
+static int (*cleanup_local)(unsigned int *key);
+static int (*set_local_ex)(int id, void *context, void *value);
+static void (*clean_local)(void);
+
+static unsigned int key;
+static int quiet;
+
+static void say(const char *format, ...)
+{
+	char line[256];
+	va_list arguments;
+
+	if (quiet)
+		return;
+	va_start(arguments, format);
+	int length = vsnprintf(line, sizeof(line), format, arguments);
+	va_end(arguments);
+	if (write(1, line, length) != length)
+		_exit(99);
+}
+
+static int tid(void)
+{
+	return (int)syscall(SYS_gettid);
+}
+
+static void init(void)
+{
+	say("init %d %d 0 0\n", getpid(), tid());
+	if (!init_local(&key, NULL))
+		_exit(98);
+}
+
+static void set(unsigned long value)
+{
+	say("set %d %d %x %lx\n", getpid(), tid(), key, value);
+	set_local(&key, (void *)value);
+}
+
+static void pause_ms(long milliseconds)
+{
+	struct timespec time = {milliseconds / 1000, milliseconds % 1000 * 1000000};
+
+	nanosleep(&time, NULL);
+}
+
+/* Runs `child` in a forked process and waits for it. */
+static void in_child(void (*child)(void))
+{
+	fflush(NULL);
+	pid_t pid = fork();
+
+	if (pid == 0) {
+		say("fork %d %d\n", getppid(), getpid());
+		child();
+		say("exit %d 0\n", getpid());
+		_exit(0);
+	}
+	waitpid(pid, NULL, 0);
+}
+
+static void nothing(void)
+{
+}
+
+static void worker_sets(void)
+{
+	set(0x2222);
+}
+
+static void worker_clears(void)
+{
+	set(0);
+}
+
+static void worker_execs(void)
+{
+	say("exec %d\n", getpid());
+	execl("/bin/true", "true", NULL);
+	_exit(97);
+}
+
+static void worker_aborts(void)
+{
+	say("signal %d %d\n", getpid(), SIGABRT);
+	abort();
+}
+
+static void worker_segfaults(void)
+{
+	say("signal %d %d\n", getpid(), SIGSEGV);
+	raise(SIGSEGV);
+}
+
+static void *thread_sets(void *unused)
+{
+	(void)unused;
+	set(0x3333);
+	return NULL;
+}
+
+int main(int argc, char **argv)
+{
+	if (argc < 3)
+		return 64;
+	const char *scenario = argv[2];
+	long count = argc > 3 ? atol(argv[3]) : 0;
+
+	if (!strcmp(scenario, "late")) /* nobody can know the library before it is opened */
+		pause_ms(300);
+
+	void *library = dlopen(argv[1], RTLD_NOW);
+	if (!library) {
+		fprintf(stderr, "target: %s\n", dlerror());
+		return 65;
+	}
+	*(void **)&init_local = dlsym(library, "CRYPTO_THREAD_init_local");
+	*(void **)&set_local = dlsym(library, "CRYPTO_THREAD_set_local");
+	*(void **)&cleanup_local = dlsym(library, "CRYPTO_THREAD_cleanup_local");
+	*(void **)&set_local_ex = dlsym(library, "CRYPTO_THREAD_set_local_ex");
+	*(void **)&clean_local = dlsym(library, "CRYPTO_THREAD_clean_local");
+	if (!init_local || !set_local || !cleanup_local)
+		return 66;
+
+	init();
+	if (!strcmp(scenario, "before_fork")) {
+		set(0x1111);
+		in_child(nothing);
+	} else if (!strcmp(scenario, "other_thread")) {
+		pthread_t thread;
+
+		pthread_create(&thread, NULL, thread_sets, NULL);
+		pthread_join(thread, NULL);
+		in_child(nothing);
+	} else if (!strcmp(scenario, "worker")) {
+		set(0x1111);
+		in_child(worker_sets);
+		in_child(worker_clears);
+	} else if (!strcmp(scenario, "cleared")) {
+		set(0x1111);
+		set(0);
+		set(0x4444);
+		say("cleanup %d %d %x 0\n", getpid(), tid(), key);
+		cleanup_local(&key);
+		in_child(nothing);
+	} else if (!strcmp(scenario, "exec")) {
+		set(0x1111);
+		in_child(worker_execs);
+	} else if (!strcmp(scenario, "signals")) {
+		in_child(worker_aborts);
+		in_child(worker_segfaults);
+	} else if (!strcmp(scenario, "short")) {
+		set(0x1111);
+		pause_ms(5);
+	} else if (!strcmp(scenario, "forks")) {
+		for (long i = 0; i < count; i++)
+			in_child(worker_sets);
+	} else if (!strcmp(scenario, "burst")) {
+		quiet = 1;
+		for (long i = 1; i <= count; i++)
+			set(i);
+		quiet = 0;
+	} else if (!strcmp(scenario, "late")) {
+		/* Calls of which some come before the probes, and the rest after them. */
+		for (long i = 1; i <= count; i++) {
+			struct timespec now;
+
+			clock_gettime(CLOCK_BOOTTIME, &now);
+			say("at %lld\n", now.tv_sec * 1000000000LL + now.tv_nsec);
+			set(i);
+			pause_ms(10);
+		}
+	} else if (!strcmp(scenario, "extended")) {
+		if (!set_local_ex || !clean_local)
+			return 67;
+		say("set_ex %d %d 3 5555\n", getpid(), tid());
+		set_local_ex(3, (void *)0x10, (void *)0x5555);
+		in_child(nothing);
+		say("clean %d %d 0 0\n", getpid(), tid());
+		clean_local();
+	} else if (!strcmp(scenario, "wait")) {
+		set(0x1111);
+		pid_t pid = fork();
+
+		if (pid == 0) {
+			say("fork %d %d\n", getppid(), getpid());
+			pause();
+		}
+		char go;
+		if (read(0, &go, 1) < 0)
+			return 68;
+		kill(pid, SIGTERM);
+		waitpid(pid, NULL, 0);
+	} else {
+		return 64;
+	}
+	say("exit %d 0\n", getpid());
+	return 0;
+}
