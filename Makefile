@@ -1,0 +1,58 @@
+# KamOtel's commands. `make` alone lists them.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+
+# Build servers that stay behind would keep the pipe of a caller open.
+export MSBUILDDISABLENODEREUSE := 1
+export DOTNET_CLI_TELEMETRY_OPTOUT := 1
+export DOTNET_NOLOGO := 1
+
+RUNTIME := $(if $(filter aarch64 arm64,$(shell uname -m)),linux-arm64,linux-x64)
+
+# Folders count too: a file that went away changes its folder.
+SOURCES := $(shell find agent bpf \( -name bin -o -name obj \) -prune -o \( -type f -o -type d \) -print 2>/dev/null) \
+	Directory.Build.props Directory.Packages.props global.json
+
+.PHONY: help build demo test test-unit test-kernel test-e2e format clean setup-build setup-test
+
+help: ## List the commands
+	@sed -n 's/^\([a-z][a-z0-9-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 20
+
+build: out/kamotel ## Build out/kamotel: one native executable, the BPF object inside
+
+out/kamotel: $(SOURCES) | setup-build
+	@echo "Building $@ ($(RUNTIME), native)"
+	@dotnet publish agent/KamOtel.Agent -c Release -r $(RUNTIME) -o out/publish -v q
+	@install -m 755 out/publish/kamotel $@.new
+	@mv -f $@.new $@
+
+demo: build ## Watch a real Kamailio start: ARGS='--with db_mysql', ARGS=--once, ARGS=--help
+	@demo/run $(ARGS)
+
+test: build setup-test ## Run all tests: unit, kernel, end to end
+	@scripts/run-tests unit kernel e2e $(ARGS)
+
+test-unit: setup-build ## Run the unit and property tests: no root, no BPF
+	@scripts/run-tests unit $(ARGS)
+
+test-kernel: setup-build setup-test ## Run the tests of probes and ring against this kernel (root)
+	@scripts/run-tests kernel $(ARGS)
+
+test-e2e: build setup-test ## Run out/kamotel against real servers (root)
+	@scripts/run-tests e2e $(ARGS)
+
+format: ## Put C# and C into the repository's format
+	@dotnet format KamOtel.sln --exclude-diagnostics IDE0130
+	@clang-format -i $$(find bpf tests -name '*.[ch]' -not -name vmlinux.h -not -path '*/obj/*')
+
+clean: ## Remove what was built
+	@rm -rf out
+	@find agent tests -type d \( -name bin -o -name obj \) -prune -exec rm -rf {} +
+
+setup-build:
+	@scripts/setup build
+
+setup-test:
+	@scripts/setup build test
