@@ -11,6 +11,9 @@ public readonly struct BpfProgram
 
     internal BpfProgram(BpfObject owner, nint program, string name) => (_owner, _program, _name) = (owner, program, name);
 
+    /// <summary>Leaves the program out of the load. Before the load only.</summary>
+    public void DoNotLoad() => _ = Libbpf.bpf_program__set_autoload(_program, autoload: false);
+
     /// <summary>Attaches it to what its section names (a tracepoint).</summary>
     /// <exception cref="BpfException">The kernel refused.</exception>
     public BpfLink Attach() =>

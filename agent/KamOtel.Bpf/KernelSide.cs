@@ -40,7 +40,7 @@ public sealed unsafe class KernelSide : IRecordHandler, IDisposable
     private readonly RingBuffer _ring;
     private readonly MappingWatch _mappings;
     private readonly List<BpfLink> _tracepoints = [];
-    private readonly BpfLink _identify;
+    private readonly BpfLink? _identify;
     private readonly int _wake;
     private readonly Libc.PollFd[] _poll;
     private readonly long[] _received = new long[Events.Kinds];
@@ -52,7 +52,7 @@ public sealed unsafe class KernelSide : IRecordHandler, IDisposable
         _watched = loaded.Map("watched");
         _names = loaded.Map("watched_names");
         _losses = loaded.Map("losses");
-        _identify = loaded.Program("kamotel_file").AttachIterator(Environment.ProcessId);
+        _identify = CanIterateMappings ? loaded.Program("kamotel_file").AttachIterator(Environment.ProcessId) : null;
         loaded.Map(".bss").Globals<Events.Globals>().WantedTgid = Environment.ProcessId;
         _ring = new RingBuffer(loaded.Map("ring"), this);
         _mappings = new MappingWatch();
@@ -67,6 +67,9 @@ public sealed unsafe class KernelSide : IRecordHandler, IDisposable
 
     /// <summary>The functions of libcrypto that can be probed.</summary>
     public static IReadOnlyList<string> Functions { get; } = [.. Programs.Keys];
+
+    /// <summary>The iterator over mappings (iter/task_vma) came with 5.12.</summary>
+    private static bool CanIterateMappings => OperatingSystem.IsOSPlatformVersionAtLeast("Linux", 5, 12);
 
     /// <summary>Size of the ring in bytes.</summary>
     public long RingBytes => _ring.Capacity;
@@ -101,6 +104,10 @@ public sealed unsafe class KernelSide : IRecordHandler, IDisposable
         try
         {
             opened.Map("ring").SetCapacity((uint)ringBytes);
+            if (!CanIterateMappings)
+            {
+                opened.Program("kamotel_file").DoNotLoad();
+            }
             opened.Load();
             return new KernelSide(opened);
         }
@@ -138,12 +145,17 @@ public sealed unsafe class KernelSide : IRecordHandler, IDisposable
     public void UnwatchProcess(ProcessId process) => _ = _watched.Remove((uint)process.Tgid);
 
     /// <summary>
-    /// What a uprobe on this file would bind to. Two paths with one identity need one probe.
+    /// What a uprobe on this file would bind to. Two paths with one identity need one probe. Null where the kernel
+    /// (before 5.12) cannot tell.
     /// </summary>
     /// <exception cref="BpfException">The file cannot be mapped.</exception>
-    public FileIdentity Identify(SafeFileHandle file)
+    public FileIdentity? Identify(SafeFileHandle file)
     {
         ArgumentNullException.ThrowIfNull(file);
+        if (_identify is null)
+        {
+            return null;
+        }
         nuint page = (nuint)Environment.SystemPageSize;
         bool held = false;
         file.DangerousAddRef(ref held);
@@ -238,7 +250,7 @@ public sealed unsafe class KernelSide : IRecordHandler, IDisposable
             link.Dispose();
         }
         _tracepoints.Clear();
-        _identify.Dispose();
+        _identify?.Dispose();
         _mappings.Dispose();
         _ring.Dispose();
         _object.Dispose();

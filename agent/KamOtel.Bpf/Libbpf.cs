@@ -52,6 +52,9 @@ internal static unsafe partial class Libbpf
     [LibraryImport(Library)]
     internal static partial int bpf_map_delete_elem(int fd, void* key);
 
+    [LibraryImport(Library)]
+    internal static partial int bpf_program__set_autoload(nint program, [MarshalAs(UnmanagedType.U1)] bool autoload);
+
     [LibraryImport(Library, SetLastError = true)]
     internal static partial nint bpf_program__attach(nint program);
 
