@@ -33,7 +33,7 @@ internal static partial class AgentHost
         {
             throw new IOException($"{options.Listen} cannot be listened on: {(e.InnerException ?? e).Message}; choose another address with --listen", e);
         }
-        foreach (string address in app.Services.GetRequiredService<IServer>().Features.GetRequiredFeature<IServerAddressesFeature>().Addresses)
+        foreach (string address in app.Services.GetRequiredService<IServer>().Features.Get<IServerAddressesFeature>()?.Addresses ?? [])
         {
             Listening(logger, address);
         }

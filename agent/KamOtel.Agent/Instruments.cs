@@ -67,7 +67,7 @@ internal sealed class Instruments : IDisposable
             s.Fleet.Instances.GroupBy(static i => i.Target).SelectMany(static t => Enum.GetValues<CoverageGaps>().Where(static g => g != CoverageGaps.None)
                 .Select(gap => new Sample(t.Any(i => i.Gaps.HasFlag(gap)) ? 1 : 0, t.Key, Words.Of(gap))))),
         Gauge("kamotel.instance.start_time", "s", "When the target's latest instance was started, since the Unix epoch.", ["target"], static s =>
-            ByTarget(s, static t => Math.Round(BootClock.ToUtc(t.Max(static i => i.StartedNs)).ToUnixTimeMilliseconds() / 1e3, 1))),
+            ByTarget(s, static t => Math.Round(WallClock.ToTime(t.Max(static i => i.StartedNs)).ToUnixTimeMilliseconds() / 1e3, 1))),
         Counter("kamotel.events.received", "{event}", "Events taken from the kernel, by kind.", ["kind"], static s => s.Events.Select(static e => new Sample(e.Received, e.Kind))),
         Counter("kamotel.events.lost", "{event}", "Events dropped by the kernel side because a buffer was full, by kind.", ["kind"], static s => s.Events.Select(static e => new Sample(e.Lost, e.Kind))),
         Gauge("kamotel.probes.attached", "{probe}", "Files that carry a probe, by function.", ["function"], static s =>

@@ -18,7 +18,7 @@ internal sealed class StartTrace(InstanceContext instance)
 
     public void AddCall(in TelemetryItem item) => AddEvent(new ActivityEvent(
         Words.Of(item.Observation.Kind),
-        BootClock.ToUtc(item.TimeNs),
+        WallClock.ToTime(item.TimeNs),
         new ActivityTagsCollection
         {
             ["process.pid"] = (long)item.Observation.Process.Tgid,
@@ -31,7 +31,7 @@ internal sealed class StartTrace(InstanceContext instance)
 
     public void AddFork(in TelemetryItem item) => AddEvent(new ActivityEvent(
         "fork",
-        BootClock.ToUtc(item.TimeNs),
+        WallClock.ToTime(item.TimeNs),
         new ActivityTagsCollection
         {
             ["process.pid"] = (long)item.Observation.Other.Tgid,
@@ -55,7 +55,7 @@ internal sealed class StartTrace(InstanceContext instance)
     public void Emit(ActivitySource source)
     {
         using Activity? span = source.StartActivity(
-            $"{instance.Program} start", ActivityKind.Internal, parentContext: default, tags: null, links: null, BootClock.ToUtc(instance.StartedNs));
+            $"{instance.Program} start", ActivityKind.Internal, parentContext: default, tags: null, links: null, WallClock.ToTime(instance.StartedNs));
         if (span is null)
         {
             return;
@@ -85,7 +85,7 @@ internal sealed class StartTrace(InstanceContext instance)
         {
             span.AddEvent(e);
         }
-        span.SetEndTime(BootClock.ToUtc(_endNs).UtcDateTime);
+        span.SetEndTime(WallClock.ToTime(_endNs).UtcDateTime);
     }
 
     private void AddEvent(ActivityEvent e)

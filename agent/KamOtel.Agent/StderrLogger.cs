@@ -45,18 +45,18 @@ internal sealed class StderrLoggerProvider(TextWriter writer, bool json) : ILogg
         private string Json(LogLevel level, string text, Exception? exception)
         {
             using var buffer = new MemoryStream();
-            using (var json = new Utf8JsonWriter(buffer))
+            using (var line = new Utf8JsonWriter(buffer))
             {
-                json.WriteStartObject();
-                json.WriteString("time", DateTimeOffset.UtcNow);
-                json.WriteString("level", Name(level));
-                json.WriteString("category", category);
-                json.WriteString("message", text);
+                line.WriteStartObject();
+                line.WriteString("time", DateTimeOffset.UtcNow);
+                line.WriteString("level", Name(level));
+                line.WriteString("category", category);
+                line.WriteString("message", text);
                 if (exception is not null)
                 {
-                    json.WriteString("exception", exception.ToString());
+                    line.WriteString("exception", exception.ToString());
                 }
-                json.WriteEndObject();
+                line.WriteEndObject();
             }
             return Encoding.UTF8.GetString(buffer.ToArray());
         }

@@ -194,12 +194,12 @@ internal static class EventLog
 {
     public static void Write(ILogger log, in TelemetryItem item)
     {
-        var attributes = new EventAttributes(BootClock.ToUtc(item.TimeNs));
+        var attributes = new EventAttributes(WallClock.ToTime(item.TimeNs));
         Observation observation = item.Observation;
         if (observation.Process.Tgid != 0)
         {
             attributes.Add("process.pid", (long)observation.Process.Tgid);
-            attributes.Add("process.creation.time", BootClock.ToUtc(observation.Process.StartTicks * ProcessId.NanosecondsPerTick).ToString("O", CultureInfo.InvariantCulture));
+            attributes.Add("process.creation.time", WallClock.ToTime(observation.Process.StartTicks * ProcessId.NanosecondsPerTick).ToString("O", CultureInfo.InvariantCulture));
             attributes.Add("thread.id", (long)observation.Tid);
         }
         attributes.Add("process.executable.name", item.Instance.Program);

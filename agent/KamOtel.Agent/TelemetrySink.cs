@@ -64,7 +64,7 @@ internal sealed class TelemetrySink(OtlpSettings settings, TelemetryCounters cou
         Offer(new TelemetryItem(ItemKind.Ready, instance) { Snapshot = snapshot, TimeNs = snapshot.ReadyNs ?? snapshot.StartedNs });
 
     public void VerdictChanged(InstanceContext instance, InstanceSnapshot snapshot, Verdict before) =>
-        Offer(new TelemetryItem(ItemKind.Verdict, instance) { Snapshot = snapshot, Detail = Words.Of(before), TimeNs = Linux.BootClock.NowNs() });
+        Offer(new TelemetryItem(ItemKind.Verdict, instance) { Snapshot = snapshot, Detail = Words.Of(before), TimeNs = Linux.BootClock.NowNs });
 
     public void GapFound(InstanceContext instance, CoverageGaps gap, string detail, ulong timeNs) =>
         Offer(new TelemetryItem(ItemKind.Gap, instance) { Gap = gap, Detail = detail, TimeNs = timeNs });

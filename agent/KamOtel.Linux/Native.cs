@@ -33,7 +33,7 @@ internal static partial class Native
 
     private const int CurrentDirectory = -100;
     private const int EmptyPath = 0x1000;
-    private const uint TypeAndInode = 0x1 | 0x100;
+    private const uint TypeAndKey = 0x1 | 0x80 | 0x100 | 0x200; // type, ctime, inode, size
     private const nint OpenAt2Number = 437;
 
     /// <summary>open(2). An invalid handle leaves the reason in <see cref="LastError"/>.</summary>
@@ -85,7 +85,7 @@ internal static partial class Native
     {
         fixed (FileStatus* result = &status)
         {
-            return Stat(file, string.Empty, EmptyPath, TypeAndInode, result) == 0;
+            return Stat(file, string.Empty, EmptyPath, TypeAndKey, result) == 0;
         }
     }
 
@@ -128,6 +128,12 @@ internal static partial class Native
         public ushort Mode;
         [FieldOffset(32)]
         public ulong Inode;
+        [FieldOffset(40)]
+        public ulong Size;
+        [FieldOffset(96)]
+        public long ChangedSeconds;
+        [FieldOffset(104)]
+        public uint ChangedNanoseconds;
         [FieldOffset(136)]
         public uint DeviceMajor;
         [FieldOffset(140)]
