@@ -142,6 +142,9 @@ public sealed class LibraryScan(string root = "/")
     /// <summary>What one scan has looked at so far.</summary>
     private sealed class Scan(RootedPaths paths)
     {
+        // .NET's default would pass over hidden files, and over directories that may not be read, without a word.
+        private static readonly EnumerationOptions Everything = new() { IgnoreInaccessible = false, AttributesToSkip = FileAttributes.None };
+
         private readonly SortedSet<string> _found = new(StringComparer.Ordinal);
         private readonly HashSet<string> _done = new(StringComparer.Ordinal);
 
@@ -185,7 +188,7 @@ public sealed class LibraryScan(string root = "/")
             }
 
             return Try(paths.Outside(real), static path =>
-                new FileSystemEnumerable<string>(path, static (ref entry) => entry.FileName.ToString()).Order(StringComparer.Ordinal).ToList()) ?? [];
+                new FileSystemEnumerable<string>(path, static (ref entry) => entry.FileName.ToString(), Everything).Order(StringComparer.Ordinal).ToList()) ?? [];
         }
 
         /// <summary>The paths that match a pattern with <c>*</c> and <c>?</c> in any of its parts.</summary>
