@@ -81,6 +81,19 @@ public sealed class PlantedFileTests : IDisposable
     }
 
     [Fact]
+    public void A_file_without_a_path_still_has_one_by_its_handle()
+    {
+        string path = _scratch.Write("here", "text");
+        using SafeFileHandle file = RegularFile.Open(path).Value;
+        File.Delete(path);
+
+        RegularFile.Open(path).Status.ShouldBe(ProcStatus.Gone);
+        using SafeFileHandle again = RegularFile.Open(RegularFile.PathOf(file)).Value;
+        FileIdentity.Of(again).Value.ShouldBe(FileIdentity.Of(file).Value);
+        Refused(RegularFile.Open("/dev/zero")).Detail.ShouldContain("/dev/zero is a character device");
+    }
+
+    [Fact]
     public void What_was_opened_can_only_be_read()
     {
         using SafeFileHandle file = _proc.OpenRooted(7, "/lib/real.so").Value;

@@ -1,6 +1,5 @@
 using System.Diagnostics;
 using System.Runtime.InteropServices;
-using Microsoft.Win32.SafeHandles;
 
 namespace KamOtel.Tests.Linux;
 
@@ -88,8 +87,6 @@ internal static partial class Tools
     }
 
     public static void MakeFifo(string path) => Run("mkfifo", path);
-
-    public static SafeFileHandle OpenFile(string path) => File.OpenHandle(path);
 
     private static string FindTargets()
     {
