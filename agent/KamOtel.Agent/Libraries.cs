@@ -20,7 +20,7 @@ internal sealed record LibraryState(string Path, ImmutableArray<string> Function
 /// The files that carry probes. A file is attached once, whatever the number of paths, containers and processes
 /// that it is reached through. Watch loop only.
 /// </summary>
-internal sealed partial class Libraries(KernelSide kernel, ProcFs proc, ILogger logger) : IDisposable
+internal sealed partial class Libraries(KernelSide kernel, ILogger logger) : IDisposable
 {
     /// <summary>More files than any host maps; beyond it the files that are no libcrypto are looked at anew.</summary>
     private const int MaxRemembered = 16384;
@@ -73,7 +73,7 @@ internal sealed partial class Libraries(KernelSide kernel, ProcFs proc, ILogger 
     /// <summary>Opens and offers a file by its path.</summary>
     public LibraryState OfferPath(string path)
     {
-        if (!proc.OpenRooted(Environment.ProcessId, path).TryGet(out SafeFileHandle? file, out ProcFailure failure))
+        if (!RegularFile.Open(path).TryGet(out SafeFileHandle? file, out ProcFailure failure))
         {
             return Failed(path, failure.Detail);
         }
@@ -130,7 +130,7 @@ internal sealed partial class Libraries(KernelSide kernel, ProcFs proc, ILogger 
     private LibraryState Attach(SafeFileHandle file, string path, ImmutableArray<ElfFunction> functions)
     {
         // The descriptor pins the very file whose symbols were read.
-        string pinned = $"/proc/self/fd/{file.DangerousGetHandle()}";
+        string pinned = RegularFile.PathOf(file);
         var names = ImmutableArray.CreateBuilder<string>();
         string? refused = null;
         foreach (ElfFunction function in functions)

@@ -41,7 +41,7 @@ internal sealed partial class Watcher : IObservationHandler, IDisposable
         _attachDelay = attachDelay;
         _logger = logger;
         _kernel = KernelSide.Load(options.RingBytes, logger);
-        _libraries = new Libraries(_kernel, _proc, logger);
+        _libraries = new Libraries(_kernel, logger);
         _fleet = new Fleet(new FleetOptions { SettleNs = (ulong)(options.SettleSeconds * 1e9) }, sink);
     }
 

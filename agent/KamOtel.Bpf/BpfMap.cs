@@ -1,4 +1,5 @@
 using System.Runtime.CompilerServices;
+using System.Runtime.InteropServices;
 
 namespace KamOtel.Bpf;
 
@@ -74,20 +75,32 @@ public readonly unsafe struct BpfMap
         return sum;
     }
 
-    /// <summary>
-    /// The memory of a global-variable section, shared with the kernel. <typeparamref name="T"/> must mirror the
-    /// section's head.
-    /// </summary>
-    /// <exception cref="BpfException">The map is no such section, or smaller.</exception>
-    public ref T Globals<T>()
-        where T : unmanaged
-    {
-        byte* memory = Libbpf.bpf_map__initial_value(_map, out nuint size);
-        return ref memory != null && size >= (nuint)sizeof(T)
-            ? ref Unsafe.AsRef<T>(memory)
-            : ref throwTooSmall(_name, size);
+    /// <summary>Maps the memory of a global-variable section, shared with the kernel. After the load only.</summary>
+    /// <exception cref="BpfException">The map is no such section.</exception>
+    public SharedSection MapSection() => new(Fd, _name);
+}
 
-        static ref T throwTooSmall(string name, nuint size) =>
-            throw new BpfException($"section {name} has {size} bytes, {sizeof(T)} were expected", Libc.EINVAL);
+/// <summary>The memory of a global-variable section of a loaded object.</summary>
+public sealed unsafe class SharedSection : SafeHandle
+{
+    internal SharedSection(int fd, string name)
+        : base(0, ownsHandle: true)
+    {
+        nint address = Libc.mmap(0, (nuint)Environment.SystemPageSize, Libc.ProtRead | Libc.ProtWrite, Libc.MapShared, fd, 0);
+        if (address == Libc.MapFailed)
+        {
+            throw new BpfException($"section {name} cannot be mapped", Marshal.GetLastPInvokeError());
+        }
+        SetHandle(address);
     }
+
+    /// <inheritdoc/>
+    public override bool IsInvalid => handle == 0;
+
+    /// <summary>The head of the section, at most a page; <typeparamref name="T"/> must mirror it. Valid until the disposal.</summary>
+    public ref T As<T>()
+        where T : unmanaged => ref Unsafe.AsRef<T>((void*)handle);
+
+    /// <inheritdoc/>
+    protected override bool ReleaseHandle() => Libc.munmap(handle, (nuint)Environment.SystemPageSize) == 0;
 }

@@ -41,6 +41,7 @@ public sealed unsafe class KernelSide : IRecordHandler, IDisposable
     private readonly MappingWatch _mappings;
     private readonly List<BpfLink> _tracepoints = [];
     private readonly BpfLink? _identify;
+    private readonly SharedSection _globals;
     private readonly int _wake;
     private readonly Libc.PollFd[] _poll;
     private readonly long[] _received = new long[Events.Kinds];
@@ -53,7 +54,8 @@ public sealed unsafe class KernelSide : IRecordHandler, IDisposable
         _names = loaded.Map("watched_names");
         _losses = loaded.Map("losses");
         _identify = CanIterateMappings ? loaded.Program("kamotel_file").AttachIterator(Environment.ProcessId) : null;
-        loaded.Map(".bss").Globals<Events.Globals>().WantedTgid = Environment.ProcessId;
+        _globals = loaded.Map(".bss").MapSection();
+        _globals.As<Events.Globals>().WantedTgid = Environment.ProcessId;
         _ring = new RingBuffer(loaded.Map("ring"), this);
         _mappings = new MappingWatch();
         const int CloseOnExecNonBlocking = 0x80800;
@@ -168,7 +170,7 @@ public sealed unsafe class KernelSide : IRecordHandler, IDisposable
         }
         try
         {
-            ref Events.Globals globals = ref _object.Map(".bss").Globals<Events.Globals>();
+            ref Events.Globals globals = ref _globals.As<Events.Globals>();
             globals.WantedFile = default;
             Volatile.Write(ref globals.WantedStart, (ulong)address);
             _identify.RunIterator();
@@ -251,6 +253,7 @@ public sealed unsafe class KernelSide : IRecordHandler, IDisposable
         }
         _tracepoints.Clear();
         _identify?.Dispose();
+        _globals.Dispose();
         _mappings.Dispose();
         _ring.Dispose();
         _object.Dispose();

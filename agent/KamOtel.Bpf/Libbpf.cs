@@ -41,9 +41,6 @@ internal static unsafe partial class Libbpf
     internal static partial uint bpf_map__max_entries(nint map);
 
     [LibraryImport(Library)]
-    internal static partial byte* bpf_map__initial_value(nint map, out nuint size);
-
-    [LibraryImport(Library)]
     internal static partial int bpf_map_update_elem(int fd, void* key, void* value, ulong flags);
 
     [LibraryImport(Library)]

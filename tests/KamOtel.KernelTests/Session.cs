@@ -38,8 +38,7 @@ internal sealed class Session : IObservationHandler, IDisposable
     public void Attach(string path)
     {
         using Microsoft.Win32.SafeHandles.SafeFileHandle file = File.OpenHandle(path);
-        ElfFile elf = ElfFile.Open(file, out ElfError? error).ShouldNotBeNull(error?.Message);
-        foreach (ElfFunction function in elf.FindFunctions(KernelSide.Functions, out _))
+        foreach (ElfFunction function in ElfFile.Open(file).Value.FindFunctions([.. KernelSide.Functions]).Value.Found)
         {
             _links.Add(Kernel.Attach(function.Name, path, function.FileOffset));
         }

@@ -89,7 +89,7 @@ public sealed class PlantedFileTests : IDisposable
 
         RegularFile.Open(path).Status.ShouldBe(ProcStatus.Gone);
         using SafeFileHandle again = RegularFile.Open(RegularFile.PathOf(file)).Value;
-        FileIdentity.Of(again).Value.ShouldBe(FileIdentity.Of(file).Value);
+        FileKey.Of(again).Value.ShouldBe(FileKey.Of(file).Value);
         Refused(RegularFile.Open("/dev/zero")).Detail.ShouldContain("/dev/zero is a character device");
     }
 

@@ -159,11 +159,11 @@ public sealed class ProcFsTests : IDisposable
         string folder = Directory.CreateDirectory(_scratch["od d\n(deleted)\\"]).FullName;
         string path = Tools.CompileLibrary(Path.Combine(folder, "tiny.so"));
         ElfFunction truth;
-        FileIdentity identity;
+        FileKey identity;
         using (SafeFileHandle file = File.OpenHandle(path))
         {
             truth = ElfFile.Open(file).Value.FindFunctions(["plain_function"]).Value.Found.ShouldHaveSingleItem();
-            identity = FileIdentity.Of(file).Value;
+            identity = FileKey.Of(file).Value;
         }
 
         using Process process = Tools.Start(_scratch["map_library"], path);
@@ -175,7 +175,7 @@ public sealed class ProcFsTests : IDisposable
             Proc.OpenRooted(process.Id, path).TryGet(out SafeFileHandle? present).ShouldBeTrue();
             using (present)
             {
-                FileIdentity.Of(present!).Value.ShouldBe(identity);
+                FileKey.Of(present!).Value.ShouldBe(identity);
             }
 
             // As an upgrade does it: another file at the same path.
@@ -187,8 +187,8 @@ public sealed class ProcFsTests : IDisposable
             ProcOutcome<SafeFileHandle> outcome = Proc.OpenMapping(process.Id, mapping.Start, mapping.End);
             outcome.Detail.ShouldBeEmpty();
             using SafeFileHandle gone = outcome.Value;
-            FileIdentity.Of(gone).Value.ShouldBe(identity);
-            FileIdentity.Of(gone).Value.Inode.ShouldBe(mapping.Inode);
+            FileKey.Of(gone).Value.ShouldBe(identity);
+            FileKey.Of(gone).Value.Inode.ShouldBe(mapping.Inode);
             ElfFile.Open(gone).Value.FindFunctions(["plain_function"]).Value.Found.ShouldHaveSingleItem().ShouldBe(truth);
             Proc.OpenMapping(process.Id, mapping.Start, mapping.End + 0x1000).Status.ShouldBe(ProcStatus.Gone);
         }
