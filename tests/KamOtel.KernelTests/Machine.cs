@@ -32,6 +32,7 @@ internal static class Machine
     {
         using Process process = Process.Start(new ProcessStartInfo(tool, arguments)
         {
+            UseShellExecute = false,
             RedirectStandardOutput = true,
             RedirectStandardError = true,
         })!;

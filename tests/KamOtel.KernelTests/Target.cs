@@ -43,6 +43,7 @@ internal sealed class Target : IDisposable
         }
         return new Target(Process.Start(new ProcessStartInfo(program, [library, scenario, count.ToString(CultureInfo.InvariantCulture)])
         {
+            UseShellExecute = false,
             RedirectStandardOutput = true,
             RedirectStandardInput = true,
         })!);

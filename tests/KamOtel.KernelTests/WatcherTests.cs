@@ -32,11 +32,11 @@ public sealed class WatcherTests : IDisposable
         // Every call after the attach, and none is missing in between.
         seen.ShouldBe(Enumerable.Range((int)seen[0], Calls - (int)seen[0] + 1).Select(static i => (ulong)i));
 
-        (CoverageGaps gap, string detail) = _recorder.Gaps.Single(static g => g.Gap == CoverageGaps.LibraryLate);
+        (_, string detail) = _recorder.Gaps.Single(static g => g.Gap == CoverageGaps.LibraryLate);
         detail.ShouldContain("libhidden.so");
         _delays.Single().ShouldBeGreaterThan(0);
-        last.Gaps.ShouldHaveFlag(CoverageGaps.LibraryLate);
-        last.LibraryGapNs.ShouldBe((ulong)Math.Round(_delays[0] * 1e9), 1000UL);
+        last.Gaps.HasFlag(CoverageGaps.LibraryLate).ShouldBeTrue();
+        (last.LibraryGapNs / 1e9).ShouldBe(_delays[0], 1e-6);
         last.Verdict.ShouldNotBe(Verdict.Safe);
 
         // What came before is what the gap covers: the last unseen call was made before the attach.
@@ -46,8 +46,6 @@ public sealed class WatcherTests : IDisposable
             ulong attached = _recorder.Calls[0].Observation.TimeNs;
             at[(int)seen[0] - 2].ShouldBeLessThan(attached);
         }
-        Process.GetCurrentProcess().Refresh();
-        gap.ShouldBe(CoverageGaps.LibraryLate);
     }
 
     [Fact]
@@ -75,7 +73,7 @@ public sealed class WatcherTests : IDisposable
         using Watcher watcher = Start();
         watcher.Start();
         InstanceSnapshot instance = _state.Current.Fleet.Instances.Single();
-        instance.Gaps.ShouldHaveFlag(CoverageGaps.StartedBefore);
+        instance.Gaps.HasFlag(CoverageGaps.StartedBefore).ShouldBeTrue();
         instance.Verdict.ShouldBe(Verdict.Unknown);
         instance.Reason.ShouldNotBeNullOrWhiteSpace();
         instance.Root.Tgid.ShouldBe(target.Pid);
