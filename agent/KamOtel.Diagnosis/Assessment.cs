@@ -25,7 +25,7 @@ internal readonly record struct Assessment(Verdict Verdict, string Reason, Cover
         int rootSlots = instance.Root is { Gone: false } root ? root.MainThreadSlots.Values.Count(static s => s.IsPointer) : 0;
         int heirs = 0;
         int inherited = 0;
-        foreach (Process process in instance.Processes.Values)
+        foreach (TrackedProcess process in instance.Processes.Values)
         {
             if (!ReferenceEquals(process, instance.Root))
             {

@@ -22,7 +22,7 @@ public sealed class Fleet
     private readonly FleetOptions _options;
     private readonly IFleetSink _sink;
     private readonly Dictionary<InstanceId, Instance> _instances = [];
-    private readonly Dictionary<ProcessId, (Instance Instance, Process Process)> _processes = [];
+    private readonly Dictionary<ProcessId, (Instance Instance, TrackedProcess Process)> _processes = [];
     private readonly Dictionary<string, Counters> _targets = new(StringComparer.Ordinal);
 
     /// <summary>An empty fleet that tells <paramref name="sink"/> what it concludes.</summary>
@@ -88,7 +88,7 @@ public sealed class Fleet
     /// </summary>
     public void LibraryMapped(ProcessId process, string library, ulong mappedNs, ulong? probedNs)
     {
-        if (!_processes.TryGetValue(process, out (Instance Instance, Process) found))
+        if (!_processes.TryGetValue(process, out (Instance Instance, TrackedProcess) found))
         {
             return;
         }
@@ -167,7 +167,7 @@ public sealed class Fleet
 
     private void Exec(in Observation observation)
     {
-        if (_processes.TryGetValue(observation.Process, out (Instance Instance, Process Process) before))
+        if (_processes.TryGetValue(observation.Process, out (Instance Instance, TrackedProcess Process) before))
         {
             Leave(before.Instance, before.Process, in observation);
         }
@@ -176,7 +176,7 @@ public sealed class Fleet
             return;
         }
         Instance instance = Found(in observation, observation.Name.ToString(), sinceExec: true, observation.TimeNs);
-        Join(instance, new Process(observation.Process, parentId: null, parent: null, new Ledger()));
+        Join(instance, new TrackedProcess(observation.Process, parentId: null, parent: null, new Ledger()));
         instance.Counters.Execs++;
         Target(instance.Context.Target).Execs++;
     }
@@ -192,8 +192,8 @@ public sealed class Fleet
             instance = Found(in observation, observation.Name.ToString(), sinceExec: false, observation.Instance.SinceNs);
             _ = instance.AddGap(CoverageGaps.StartedBefore);
         }
-        Process? parent = ParentIn(instance, observation.Other);
-        Join(instance, new Process(observation.Process, parent?.Id, parent, new Ledger()));
+        TrackedProcess? parent = ParentIn(instance, observation.Other);
+        Join(instance, new TrackedProcess(observation.Process, parent?.Id, parent, new Ledger()));
         // It runs, and its workers may have been there for months: there is nothing to wait for.
         if (instance.ReadyNs is null && instance.Processes.Count > 1)
         {
@@ -208,7 +208,7 @@ public sealed class Fleet
             return;
         }
         Ledger ledger = parent.Ledger.Fork(observation.Tid, observation.Other.Tgid);
-        var child = new Process(observation.Other, parent.Id, parent, ledger);
+        var child = new TrackedProcess(observation.Other, parent.Id, parent, ledger);
         parent.Forked++;
         parent.OnlyChild = parent.Forked == 1 ? child : null;
         Join(instance, child);
@@ -220,11 +220,11 @@ public sealed class Fleet
 
     private void Exit(in Observation observation)
     {
-        if (!_processes.TryGetValue(observation.Process, out (Instance Instance, Process Process) found))
+        if (!_processes.TryGetValue(observation.Process, out (Instance Instance, TrackedProcess Process) found))
         {
             return;
         }
-        (Instance instance, Process process) = found;
+        (Instance instance, TrackedProcess process) = found;
         if (!observation.LastThread)
         {
             process.Ledger.RemoveThread(observation.Tid);
@@ -282,9 +282,9 @@ public sealed class Fleet
     }
 
     /// <summary>The process of an event; made when its fork was missed. Null when nobody can know whose it is.</summary>
-    private (Instance, Process)? Locate(in Observation observation)
+    private (Instance, TrackedProcess)? Locate(in Observation observation)
     {
-        if (_processes.TryGetValue(observation.Process, out (Instance, Process) found))
+        if (_processes.TryGetValue(observation.Process, out (Instance, TrackedProcess) found))
         {
             return found;
         }
@@ -296,7 +296,7 @@ public sealed class Fleet
         {
             instance = Found(in observation, "unknown", sinceExec: false, observation.Instance.SinceNs);
         }
-        var process = new Process(observation.Process, parentId: null, parent: null, new Ledger());
+        var process = new TrackedProcess(observation.Process, parentId: null, parent: null, new Ledger());
         Join(instance, process);
         AddGap(instance, CoverageGaps.ForkMissed, "", $"process {process.Id} appeared without its fork having been seen", observation.TimeNs);
         return (instance, process);
@@ -311,14 +311,14 @@ public sealed class Fleet
         return instance;
     }
 
-    private void Join(Instance instance, Process process)
+    private void Join(Instance instance, TrackedProcess process)
     {
         instance.Add(process);
         instance.Changed = true;
         _processes[process.Id] = (instance, process);
     }
 
-    private void Leave(Instance instance, Process process, in Observation observation)
+    private void Leave(Instance instance, TrackedProcess process, in Observation observation)
     {
         if (instance.Processes.Count == 1)
         {
@@ -334,8 +334,8 @@ public sealed class Fleet
         }
     }
 
-    private static Process? ParentIn(Instance instance, ProcessId parent) =>
-        instance.Processes.TryGetValue(parent, out Process? process) ? process : null;
+    private static TrackedProcess? ParentIn(Instance instance, ProcessId parent) =>
+        instance.Processes.TryGetValue(parent, out TrackedProcess? process) ? process : null;
 
     private void Judge(Instance instance)
     {

@@ -5,7 +5,7 @@ namespace KamOtel.Diagnosis;
 /// <summary>One running server.</summary>
 internal sealed class Instance(InstanceContext context)
 {
-    private readonly Dictionary<ProcessId, Process> _processes = [];
+    private readonly Dictionary<ProcessId, TrackedProcess> _processes = [];
     private readonly HashSet<(CoverageGaps, string)> _gapsTold = [];
 
     public InstanceContext Context { get; set; } = context;
@@ -13,7 +13,7 @@ internal sealed class Instance(InstanceContext context)
     /// <summary>This instance's share in the counters of its target.</summary>
     public Counters Counters { get; } = new();
 
-    public Process? Root { get; private set; }
+    public TrackedProcess? Root { get; private set; }
 
     public CoverageGaps Gaps { get; private set; }
 
@@ -34,9 +34,9 @@ internal sealed class Instance(InstanceContext context)
 
     public Assessment Assessment { get; set; } = new(Verdict.Unknown, "", CoverageGaps.None);
 
-    public IReadOnlyDictionary<ProcessId, Process> Processes => _processes;
+    public IReadOnlyDictionary<ProcessId, TrackedProcess> Processes => _processes;
 
-    public void Add(Process process)
+    public void Add(TrackedProcess process)
     {
         _processes[process.Id] = process;
         process.Parent?.Children.Add(process);
@@ -45,13 +45,13 @@ internal sealed class Instance(InstanceContext context)
     }
 
     /// <summary>The process ended, or left for another program.</summary>
-    public void Remove(Process process)
+    public void Remove(TrackedProcess process)
     {
         process.Gone = true;
         process.Ledger.Clear();
         _ = _processes.Remove(process.Id);
         _ = process.Parent?.Children.Remove(process);
-        foreach (Process child in process.Children)
+        foreach (TrackedProcess child in process.Children)
         {
             child.Parent = process.Parent;
             process.Parent?.Children.Add(child);
@@ -60,12 +60,12 @@ internal sealed class Instance(InstanceContext context)
         FindRoot();
     }
 
-    public ProcessRole RoleOf(Process process) =>
+    public ProcessRole RoleOf(TrackedProcess process) =>
         ReferenceEquals(process, Root) ? ProcessRole.Root
         : Root is not null && process.IsAbove(Root) ? ProcessRole.Launcher
         : ProcessRole.Worker;
 
-    public CallPhase PhaseOf(Process process) =>
+    public CallPhase PhaseOf(TrackedProcess process) =>
         !ReferenceEquals(process, Root) || process.Forked > 0 ? CallPhase.AfterFork
         : Context.SinceExec ? CallPhase.BeforeFork
         : process.Children.Count > 0 ? CallPhase.AfterFork : CallPhase.Unknown;
@@ -100,7 +100,7 @@ internal sealed class Instance(InstanceContext context)
         LibraryGapNs = LibraryGapNs,
     };
 
-    private static ImmutableArray<SlotSnapshot> Slots(Process process) =>
+    private static ImmutableArray<SlotSnapshot> Slots(TrackedProcess process) =>
     [
         .. process.MainThreadSlots
             .OrderBy(static s => s.Key.Extended).ThenBy(static s => s.Key.Key).ThenBy(static s => s.Key.Context)

@@ -1,7 +1,7 @@
 namespace KamOtel.Diagnosis;
 
 /// <summary>A process of an instance. It stays reachable after its end where the search for the root needs it.</summary>
-internal sealed class Process(ProcessId id, ProcessId? parentId, Process? parent, Ledger ledger)
+internal sealed class TrackedProcess(ProcessId id, ProcessId? parentId, TrackedProcess? parent, Ledger ledger)
 {
     public ProcessId Id { get; } = id;
 
@@ -9,16 +9,16 @@ internal sealed class Process(ProcessId id, ProcessId? parentId, Process? parent
     public ProcessId? ParentId { get; set; } = parentId;
 
     /// <summary>The nearest ancestor that lives.</summary>
-    public Process? Parent { get; set; } = parent;
+    public TrackedProcess? Parent { get; set; } = parent;
 
     /// <summary>Children that live.</summary>
-    public List<Process> Children { get; } = [];
+    public List<TrackedProcess> Children { get; } = [];
 
     /// <summary>Children that it ever forked.</summary>
     public int Forked { get; set; }
 
     /// <summary>The child, while it forked only one.</summary>
-    public Process? OnlyChild { get; set; }
+    public TrackedProcess? OnlyChild { get; set; }
 
     public bool Gone { get; set; }
 
@@ -30,9 +30,9 @@ internal sealed class Process(ProcessId id, ProcessId? parentId, Process? parent
     /// Where the root is, if it was here. Daemonising forks once or twice and lets the upper process end: the root
     /// moves down past a process that forked one child and ended, or whose only child did so.
     /// </summary>
-    public Process Descend()
+    public TrackedProcess Descend()
     {
-        Process at = this;
+        TrackedProcess at = this;
         while (at is { Forked: 1, OnlyChild: { } child } && (at.Gone || child is { Gone: true, Forked: 1 }))
         {
             at = child;
@@ -40,9 +40,9 @@ internal sealed class Process(ProcessId id, ProcessId? parentId, Process? parent
         return at;
     }
 
-    public bool IsAbove(Process other)
+    public bool IsAbove(TrackedProcess other)
     {
-        for (Process? at = other.Parent; at is not null; at = at.Parent)
+        for (TrackedProcess? at = other.Parent; at is not null; at = at.Parent)
         {
             if (ReferenceEquals(at, this))
             {
