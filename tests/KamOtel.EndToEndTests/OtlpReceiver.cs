@@ -320,8 +320,7 @@ internal static class Otlp
             "ms" => "milliseconds",
             "ns" => "nanoseconds",
             "By" => "bytes",
-            "1" when metric.DataCase == Metric.DataOneofCase.Gauge => "ratio",
-            _ => "", // {annotations} are no units
+            _ => "", // {annotations} and 1 are no units
         };
         if (unit.Length > 0 && !name.EndsWith($"_{unit}", StringComparison.Ordinal))
         {

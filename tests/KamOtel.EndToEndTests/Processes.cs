@@ -71,12 +71,12 @@ internal sealed class RunningProgram : IAsyncDisposable
     /// <param name="file">Program, searched in PATH and /usr/sbin.</param>
     /// <param name="arguments">Its arguments.</param>
     /// <param name="environment">Set (or, when null, removed) in its environment.</param>
-    /// <param name="folder">Its working directory.</param>
+    /// <param name="input">Its standard input.</param>
     public static RunningProgram Start(
         string file,
         IEnumerable<string> arguments,
         IReadOnlyDictionary<string, string?>? environment = null,
-        string? folder = null)
+        string input = "")
     {
         var start = new ProcessStartInfo(file, arguments)
         {
@@ -84,7 +84,7 @@ internal sealed class RunningProgram : IAsyncDisposable
             RedirectStandardInput = true,
             RedirectStandardOutput = true,
             RedirectStandardError = true,
-            WorkingDirectory = folder ?? Requirements.Repository,
+            WorkingDirectory = Requirements.Repository,
         };
         start.Environment["PATH"] = $"{Environment.GetEnvironmentVariable("PATH")}:/usr/sbin:/sbin";
         foreach ((string name, string? value) in environment ?? new Dictionary<string, string?>())
@@ -92,8 +92,10 @@ internal sealed class RunningProgram : IAsyncDisposable
             start.Environment[name] = value;
         }
         Process process = Process.Start(start) ?? throw new InvalidOperationException($"{file} did not start");
+        var program = new RunningProgram(process);
+        process.StandardInput.Write(input);
         process.StandardInput.Close();
-        return new RunningProgram(process);
+        return program;
     }
 
     /// <summary>Runs a program to its end.</summary>
@@ -101,9 +103,10 @@ internal sealed class RunningProgram : IAsyncDisposable
         string file,
         IEnumerable<string> arguments,
         IReadOnlyDictionary<string, string?>? environment = null,
+        string input = "",
         TimeSpan? patience = null)
     {
-        await using RunningProgram program = Start(file, arguments, environment);
+        await using RunningProgram program = Start(file, arguments, environment, input);
         return await program.End(patience);
     }
 
