@@ -20,14 +20,17 @@ internal sealed record LibraryState(string Path, ImmutableArray<string> Function
 /// The files that carry probes. A file is attached once, whatever the number of paths, containers and processes
 /// that it is reached through. Watch loop only.
 /// </summary>
-internal sealed partial class Libraries(KernelSide kernel, ILogger logger) : IDisposable
+internal sealed partial class Libraries(KernelSide kernel, ProcFs proc, ILogger logger) : IDisposable
 {
     /// <summary>More files than any host maps; beyond it the files that are no libcrypto are looked at anew.</summary>
     private const int MaxRemembered = 16384;
 
+    private static readonly string[] Names = [.. KernelSide.Functions];
+
     private static readonly LibraryState Nothing = new("", [], ProbedNs: null, Error: null);
 
     private readonly Dictionary<FileKey, LibraryState> _byKey = [];
+    private readonly Dictionary<FileKey, LibraryState> _probedKeys = [];
     private readonly Dictionary<FileIdentity, LibraryState> _byIdentity = [];
     private readonly List<BpfLink> _links = [];
 
@@ -42,12 +45,11 @@ internal sealed partial class Libraries(KernelSide kernel, ILogger logger) : IDi
     /// <param name="path">What it is called in logs and on the page.</param>
     public LibraryState Offer(SafeFileHandle file, string path)
     {
-        ProcOutcome<FileKey> key = SafeFile.KeyOf(file);
-        if (!key.IsOk)
+        if (!FileKey.Of(file).TryGet(out FileKey key, out ProcFailure failure))
         {
-            return Failed(path, key.Detail ?? "it cannot be examined");
+            return Failed(path, failure.Detail);
         }
-        if (_byKey.TryGetValue(key.Value, out LibraryState? known))
+        if (_byKey.TryGetValue(key, out LibraryState? known))
         {
             return known;
         }
@@ -60,10 +62,10 @@ internal sealed partial class Libraries(KernelSide kernel, ILogger logger) : IDi
             }
         }
         LibraryState found = Examine(file, path);
-        _byKey[key.Value] = found;
+        _byKey[key] = found;
         if (found.IsLibcrypto)
         {
-            _probedKeys[key.Value] = found;
+            _probedKeys[key] = found;
         }
         return found;
     }
@@ -71,13 +73,14 @@ internal sealed partial class Libraries(KernelSide kernel, ILogger logger) : IDi
     /// <summary>Opens and offers a file by its path.</summary>
     public LibraryState OfferPath(string path)
     {
-        ProcOutcome<SafeFileHandle> opened = SafeFile.Open(path);
-        if (!opened.IsOk)
+        if (!proc.OpenRooted(Environment.ProcessId, path).TryGet(out SafeFileHandle? file, out ProcFailure failure))
         {
-            return Failed(path, opened.Detail ?? opened.Status.ToString());
+            return Failed(path, failure.Detail);
         }
-        using SafeFileHandle file = opened.Value!;
-        return Offer(file, path);
+        using (file)
+        {
+            return Offer(file, path);
+        }
     }
 
     /// <inheritdoc/>
@@ -90,24 +93,19 @@ internal sealed partial class Libraries(KernelSide kernel, ILogger logger) : IDi
         _links.Clear();
     }
 
-    private readonly Dictionary<FileKey, LibraryState> _probedKeys = [];
-
     private LibraryState Examine(SafeFileHandle file, string path)
     {
         bool named = IsNamedLibcrypto(path);
-        if (ElfFile.Open(file, out ElfError? error) is not { } elf)
+        if (!ElfFile.Open(file).TryGet(out ElfFile? elf, out ElfError? error)
+            || !elf.FindFunctions(Names).TryGet(out ElfFunctions? functions, out error))
         {
             // Whatever else a server maps is its own affair; a libcrypto that cannot be read is ours.
-            return named ? Failed(path, error!.Message) : Nothing;
+            return named ? Failed(path, error.ToString()) : Nothing;
         }
-        ImmutableArray<ElfFunction> functions = elf.FindFunctions(KernelSide.Functions, out error);
-        if (error is not null && named)
+        if (functions.Found.IsEmpty)
         {
-            return Failed(path, error.Message);
-        }
-        if (functions.IsEmpty)
-        {
-            return named ? Failed(path, "none of the thread-local functions is among its symbols") : Nothing;
+            string reason = functions.Rejected.IsEmpty ? "none of the thread-local functions is among its symbols" : functions.Rejected[0].ToString();
+            return named ? Failed(path, reason) : Nothing;
         }
         try
         {
@@ -116,7 +114,7 @@ internal sealed partial class Libraries(KernelSide kernel, ILogger logger) : IDi
             {
                 return probed;
             }
-            LibraryState attached = Attach(file, path, functions);
+            LibraryState attached = Attach(file, path, functions.Found);
             if (identity is { } own)
             {
                 _byIdentity[own] = attached;
@@ -155,7 +153,7 @@ internal sealed partial class Libraries(KernelSide kernel, ILogger logger) : IDi
             ProbesAttached(logger, path, string.Join(", ", attached));
         }
         return refused is null
-            ? new LibraryState(path, attached, BootClock.NowNs(), Error: null)
+            ? new LibraryState(path, attached, BootClock.NowNs, Error: null)
             : Failed(path, refused) with { Functions = attached };
     }
 

@@ -1,1 +1,1 @@
-return 0;
+return await KamOtel.Agent.CommandLine.RunAsync(args, Console.Out, Console.Error);

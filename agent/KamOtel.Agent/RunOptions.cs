@@ -1,13 +1,13 @@
+using System.Globalization;
+using System.Net;
+
 namespace KamOtel.Agent;
 
-/// <summary>
-/// What <c>kamotel run</c> can be told: by <c>kamotel.json</c>, by <c>KAMOTEL_*</c> environment variables, by the
-/// command line; the later wins.
-/// </summary>
+/// <summary>What <c>kamotel run</c> can be told. <see cref="Settings"/> says how.</summary>
 internal sealed class RunOptions
 {
-    /// <summary>Address and port of <c>/metrics</c>, <c>/healthz</c> and <c>/readyz</c>. Loopback unless told otherwise. Port 0 picks a free one.</summary>
-    public string Listen { get; set; } = "127.0.0.1:9464";
+    /// <summary>Address and port of <c>/metrics</c>, <c>/healthz</c> and <c>/readyz</c>. Port 0 picks a free one.</summary>
+    public IPEndPoint Listen { get; set; } = new(IPAddress.Loopback, 9464);
 
     /// <summary>Names of the programs to watch, as the kernel knows them: the first 15 bytes count.</summary>
     public string[] Watch { get; set; } = ["kamailio", "opensips"];
@@ -23,4 +23,78 @@ internal sealed class RunOptions
 
     /// <summary>Search the system's library paths for libcrypto at start. False: only <see cref="LibraryPath"/> and what watched processes map.</summary>
     public bool SystemLibraries { get; set; } = true;
+
+    /// <summary>The least level that is logged.</summary>
+    public LogLevel LogLevel { get; set; } = LogLevel.Information;
+
+    /// <summary>Log lines as JSON objects.</summary>
+    public bool LogJson { get; set; }
+}
+
+/// <summary>The command line, the environment or the configuration file is wrong; the message says where and how it should be.</summary>
+internal sealed class UsageException(string message) : Exception(message);
+
+/// <summary>One thing that can be set: by <c>kamotel.json</c>, by the environment, by the command line; the later wins.</summary>
+/// <param name="Key">Its key in the configuration file, in camelCase.</param>
+/// <param name="Form">The form of a value, for help and errors.</param>
+/// <param name="Help">What it does, with its default.</param>
+/// <param name="IsList">It takes more than one value: repeated options, an array, a comma list.</param>
+/// <param name="Apply">Sets it; throws <see cref="FormatException"/> when the value has not the form.</param>
+internal sealed record Setting(string Key, string Form, string Help, bool IsList, Action<RunOptions, IReadOnlyList<string>> Apply)
+{
+    /// <summary>The option on the command line.</summary>
+    public string Option => "--" + Dashed('-').ToLowerInvariant();
+
+    /// <summary>The environment variable.</summary>
+    public string Variable => "KAMOTEL_" + Dashed('_').ToUpperInvariant();
+
+    private string Dashed(char dash) => string.Concat(Key.Select(c => char.IsUpper(c) ? $"{dash}{c}" : $"{c}"));
+}
+
+/// <summary>The one table of all settings.</summary>
+internal static class Settings
+{
+    private const int NameLength = 15;
+    private const int MaxRing = 1 << 30;
+
+    public static IReadOnlyList<Setting> All { get; } =
+    [
+        new("listen", "ADDRESS:PORT", "where /metrics, /healthz and /readyz are served; port 0 picks a free one (default 127.0.0.1:9464)", IsList: false, static (o, v) =>
+            o.Listen = v[0].Contains(':', StringComparison.Ordinal) && IPEndPoint.TryParse(v[0], out IPEndPoint? address) ? address : throw new FormatException()),
+        new("watch", "NAME", "name of a program to watch; may be repeated (default kamailio and opensips)", IsList: true, static (o, v) =>
+            o.Watch = v.Count > 0 && v.Count <= 64 && v.All(static n => n.Length > 0 && !n.Contains('/', StringComparison.Ordinal)) ? [.. v.Distinct(StringComparer.Ordinal)] : throw new FormatException()),
+        new("ringBytes", "BYTES", "size of the ring between kernel and agent: a power of two from 4096 to 1073741824 (default 4194304)", IsList: false, static (o, v) =>
+            o.RingBytes = int.TryParse(v[0], NumberStyles.None, CultureInfo.InvariantCulture, out int n) && n is >= 4096 and <= MaxRing && (n & (n - 1)) == 0 ? n : throw new FormatException()),
+        new("settle", "SECONDS", "quiet time after the last fork after which a server counts as started, 0.05 to 600 (default 1)", IsList: false, static (o, v) =>
+            o.SettleSeconds = double.TryParse(v[0], NumberStyles.AllowDecimalPoint, CultureInfo.InvariantCulture, out double s) && s is >= 0.05 and <= 600 ? s : throw new FormatException()),
+        new("libraryPath", "DIRECTORY", "one more directory to search for libcrypto; may be repeated", IsList: true, static (o, v) =>
+            o.LibraryPath = v.All(static d => d.StartsWith('/')) ? [.. v] : throw new FormatException()),
+        new("systemLibraries", "true|false", "search the system's library paths for libcrypto at start (default true)", IsList: false, static (o, v) =>
+            o.SystemLibraries = bool.TryParse(v[0], out bool b) ? b : throw new FormatException()),
+        new("logLevel", "LEVEL", "least level that is logged: trace, debug, information, warning, error or critical (default information)", IsList: false, static (o, v) =>
+            o.LogLevel = Enum.TryParse(v[0], ignoreCase: true, out LogLevel l) && Enum.IsDefined(l) && l != LogLevel.None && !char.IsDigit(v[0][0]) ? l : throw new FormatException()),
+        new("logFormat", "text|json", "form of log lines (default text)", IsList: false, static (o, v) =>
+            o.LogJson = v[0] switch { "text" => false, "json" => true, _ => throw new FormatException() }),
+    ];
+
+    /// <summary>Sets one thing, or says what is wrong with it.</summary>
+    /// <param name="source">Where the value came from, for the error.</param>
+    /// <exception cref="UsageException">The values have not the setting's form.</exception>
+    public static void Apply(RunOptions options, Setting setting, IReadOnlyList<string> values, string source)
+    {
+        try
+        {
+            setting.Apply(options, values.Count > 0 || setting.IsList ? values : throw new FormatException());
+        }
+        catch (FormatException)
+        {
+            throw new UsageException($"{source}: '{string.Join(",", values)}' is not of the form {setting.Form}: {setting.Help}");
+        }
+    }
+
+    /// <summary>The names that the kernel will cut: what they are cut to.</summary>
+    public static IEnumerable<(string Name, string Cut)> CutNames(RunOptions options) =>
+        options.Watch
+            .Select(static n => (Name: n, Cut: Diagnosis.TaskName.From(n).ToString()))
+            .Where(static pair => System.Text.Encoding.UTF8.GetByteCount(pair.Name) > NameLength);
 }

@@ -41,7 +41,7 @@ internal sealed partial class Watcher : IObservationHandler, IDisposable
         _attachDelay = attachDelay;
         _logger = logger;
         _kernel = KernelSide.Load(options.RingBytes, logger);
-        _libraries = new Libraries(_kernel, logger);
+        _libraries = new Libraries(_kernel, _proc, logger);
         _fleet = new Fleet(new FleetOptions { SettleNs = (ulong)(options.SettleSeconds * 1e9) }, sink);
     }
 
@@ -53,10 +53,17 @@ internal sealed partial class Watcher : IObservationHandler, IDisposable
     /// <exception cref="BpfException">The kernel refused.</exception>
     public void Start()
     {
-        foreach (string path in LibraryScan.Libcryptos(_options.LibraryPath, _options.SystemLibraries, message => ScanWarning(_logger, message))
-            .Concat(LibraryScan.Executables(_options.Watch)))
+        var scan = new LibraryScan();
+        foreach (ScanResult found in new[] { scan.Libraries(_options.LibraryPath, _options.SystemLibraries), scan.Executables(_options.Watch) })
         {
-            _ = _libraries.OfferPath(path);
+            foreach (string warning in found.Warnings)
+            {
+                ScanWarning(_logger, warning);
+            }
+            foreach (string path in found.Paths)
+            {
+                _ = _libraries.OfferPath(path);
+            }
         }
         foreach (string name in _options.Watch)
         {
@@ -72,13 +79,13 @@ internal sealed partial class Watcher : IObservationHandler, IDisposable
     /// <summary>Waits for something to happen, at most until the next thing is due, and deals with it.</summary>
     public void Turn()
     {
-        ulong now = BootClock.NowNs();
+        ulong now = BootClock.NowNs;
         ulong? due = _fleet.Advance(now);
         long wait = due is { } at ? (at > now ? (long)((at - now) / 1_000_000) + 1 : 0) : HeartbeatMs;
         _kernel.Poll((int)Math.Clamp(wait, 0, _changed ? PublishMs : HeartbeatMs), this);
         _state.Turned();
         CountLosses();
-        ulong after = BootClock.NowNs();
+        ulong after = BootClock.NowNs;
         _ = _fleet.Advance(after);
         if (Environment.TickCount64 - _publishedAt >= PublishMs)
         {
@@ -98,7 +105,7 @@ internal sealed partial class Watcher : IObservationHandler, IDisposable
         {
             case ObservationKind.Exec when observation.Watched:
                 _watched[observation.Process.Tgid] = observation.Process;
-                NameInstance(observation.Instance, observation.Process.Tgid);
+                NameInstance(observation.Instance, observation.Process);
                 LookAtMappings(observation.Process, observation.TimeNs);
                 break;
             case ObservationKind.Exec:
@@ -131,7 +138,7 @@ internal sealed partial class Watcher : IObservationHandler, IDisposable
     {
         _changed = true;
         LossSeen(_logger, (long)count, "mapping");
-        _fleet.EventsLost(count, BootClock.NowNs());
+        _fleet.EventsLost(count, BootClock.NowNs);
     }
 
     /// <inheritdoc/>
@@ -153,10 +160,9 @@ internal sealed partial class Watcher : IObservationHandler, IDisposable
             var stats = new Dictionary<int, ProcessStat>();
             foreach (int pid in _proc.Processes())
             {
-                ProcOutcome<ProcessStat> stat = _proc.ReadStat(pid);
-                if (stat is { IsOk: true, Value: { State: not 'Z' } value } && names.Contains(TaskName.From(value.Name)))
+                if (_proc.ReadStat(pid).TryGet(out ProcessStat? stat) && stat.State != 'Z' && names.Contains(stat.Name))
                 {
-                    stats[pid] = value;
+                    stats[pid] = stat;
                 }
             }
             foreach (ProcessStat stat in stats.Values.OrderBy(static s => s.Id.StartTicks).ThenBy(static s => s.Id.Tgid))
@@ -186,7 +192,7 @@ internal sealed partial class Watcher : IObservationHandler, IDisposable
             NotWatched(_logger, pid, e.Message);
             return false;
         }
-        if (_proc.ReadStat(pid) is not { IsOk: true, Value: { } again } || again.Id != stat.Id)
+        if (!_proc.ReadStat(pid).TryGet(out ProcessStat? again) || again.Id != stat.Id)
         {
             _kernel.UnwatchProcess(stat.Id);
             return true;
@@ -196,25 +202,25 @@ internal sealed partial class Watcher : IObservationHandler, IDisposable
         var observation = new Observation
         {
             Kind = ObservationKind.Seeded,
-            TimeNs = BootClock.NowNs(),
+            TimeNs = BootClock.NowNs,
             Process = stat.Id,
             Tid = pid,
             Instance = instance,
-            Name = TaskName.From(stat.Name),
+            Name = stat.Name,
             Other = child && stats.TryGetValue(stat.ParentPid, out ProcessStat? parent) ? parent.Id : default,
         };
         _fleet.Observe(in observation);
         if (!child)
         {
-            NameInstance(instance, pid);
+            NameInstance(instance, stat.Id);
         }
         LookAtMappings(stat.Id, mappedNs: 0);
         return true;
     }
 
-    private void NameInstance(InstanceId instance, int pid)
+    private void NameInstance(InstanceId instance, ProcessId process)
     {
-        if (_proc.TargetName(pid) is { IsOk: true, Value: { } target })
+        if (TargetName.Of(_proc, process).TryGet(out string? target))
         {
             _fleet.Name(instance, target);
         }
@@ -223,38 +229,35 @@ internal sealed partial class Watcher : IObservationHandler, IDisposable
     /// <summary>What a process has mapped before anybody could tell of it: its executable, or all of a seeded one.</summary>
     private void LookAtMappings(ProcessId process, ulong mappedNs)
     {
-        ProcOutcome<ImmutableArray<Mapping>> maps = _proc.ReadMaps(process.Tgid, executableOnly: true);
-        if (!maps.IsOk)
+        if (!_proc.ReadMaps(process.Tgid, onlyCode: true).TryGet(out ImmutableArray<Mapping> maps))
         {
             return; // It is gone, or its mappings will be told one by one.
         }
-        foreach (Mapping mapping in maps.Value)
+        foreach (Mapping mapping in maps)
         {
-            if (mapping.Path.StartsWith('/'))
+            if (mapping is { IsCode: true, Path: { } path } && path.StartsWith('/'))
             {
-                OfferMapping(process, mapping.Path, mapping.Start, mapping.End, mappedNs);
+                OfferMapping(process, path, mapping.Start, mapping.End, mappedNs);
             }
         }
     }
 
     private void OfferMapping(ProcessId process, string path, ulong start, ulong end, ulong mappedNs)
     {
-        ProcOutcome<SafeFileHandle> opened = _proc.OpenMapping(process.Tgid, start, end);
-        if (!opened.IsOk)
-        {
-            // The mapping may have been split since, or map_files be forbidden: the path will do.
-            opened = _proc.OpenRooted(process.Tgid, path);
-        }
         LibraryState library;
-        if (opened.IsOk)
+        // The mapping may have been split since, or map_files be forbidden: then the path will do.
+        if (_proc.OpenMapping(process.Tgid, start, end).TryGet(out SafeFileHandle? file)
+            || _proc.OpenRooted(process.Tgid, path).TryGet(out file, out ProcFailure failure))
         {
-            using SafeFileHandle file = opened.Value!;
-            library = _libraries.Offer(file, path);
+            using (file)
+            {
+                library = _libraries.Offer(file, path);
+            }
         }
         else if (Path.GetFileName(path).StartsWith("libcrypto", StringComparison.Ordinal))
         {
-            NotOpened(_logger, path, process.Tgid, opened.Detail ?? opened.Status.ToString());
-            library = new LibraryState(path, [], ProbedNs: null, opened.Detail ?? opened.Status.ToString());
+            NotOpened(_logger, path, process.Tgid, failure.Detail);
+            library = new LibraryState(path, [], ProbedNs: null, failure.Detail);
         }
         else
         {
@@ -282,7 +285,7 @@ internal sealed partial class Watcher : IObservationHandler, IDisposable
         {
             _changed = true;
             LossSeen(_logger, (long)(lost - _lost), "event");
-            _fleet.EventsLost(lost - _lost, BootClock.NowNs());
+            _fleet.EventsLost(lost - _lost, BootClock.NowNs);
             _lost = lost;
         }
     }
@@ -297,7 +300,7 @@ internal sealed partial class Watcher : IObservationHandler, IDisposable
         events.Add(new EventCount("mapping", _kernel.MappingsReceived, _kernel.MappingsLost));
         _state.Publish(new AgentSnapshot(
             DateTimeOffset.UtcNow,
-            _fleet.Snapshot(BootClock.NowNs()),
+            _fleet.Snapshot(BootClock.NowNs),
             events.ToImmutable(),
             _libraries.Probed,
             _libraries.Failures,

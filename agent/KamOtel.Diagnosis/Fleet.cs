@@ -19,31 +19,354 @@ public sealed record FleetOptions
 /// </summary>
 public sealed class Fleet
 {
+    private readonly FleetOptions _options;
+    private readonly IFleetSink _sink;
+    private readonly Dictionary<InstanceId, Instance> _instances = [];
+    private readonly Dictionary<ProcessId, (Instance Instance, Process Process)> _processes = [];
+    private readonly Dictionary<string, Counters> _targets = new(StringComparer.Ordinal);
+
     /// <summary>An empty fleet that tells <paramref name="sink"/> what it concludes.</summary>
-    public Fleet(FleetOptions options, IFleetSink sink) => throw new NotSupportedException();
+    public Fleet(FleetOptions options, IFleetSink sink)
+    {
+        ArgumentNullException.ThrowIfNull(options);
+        ArgumentNullException.ThrowIfNull(sink);
+        _options = options;
+        _sink = sink;
+    }
 
     /// <summary>Takes one observation. Never throws, whatever the order in which observations come.</summary>
-    public void Observe(in Observation observation) => throw new NotSupportedException();
+    public void Observe(in Observation observation)
+    {
+        switch (observation.Kind)
+        {
+            case ObservationKind.Exec:
+                Exec(in observation);
+                break;
+            case ObservationKind.Seeded:
+                Seed(in observation);
+                break;
+            case ObservationKind.Fork:
+                Fork(in observation);
+                break;
+            case ObservationKind.Exit:
+                Exit(in observation);
+                break;
+            default:
+                if (observation.IsCall)
+                {
+                    Call(in observation);
+                }
+                break;
+        }
+    }
 
     /// <summary>
     /// Gives an instance its outside name. Called by the agent as soon as it knows, before the instance's first
     /// call where possible; counters made so far move along.
     /// </summary>
-    public void Name(InstanceId instance, string target) => throw new NotSupportedException();
+    public void Name(InstanceId instance, string target)
+    {
+        if (!_instances.TryGetValue(instance, out Instance? known))
+        {
+            return;
+        }
+        target = Admit(target);
+        Counters before = Target(known.Context.Target);
+        before.Add(known.Counters, -1);
+        if (before.IsEmpty && _instances.Values.All(i => ReferenceEquals(i, known) || i.Context.Target != known.Context.Target))
+        {
+            _ = _targets.Remove(known.Context.Target);
+        }
+        known.Context = known.Context with { Target = target };
+        Target(target).Add(known.Counters, 1);
+    }
 
     /// <summary>
     /// A process mapped a libcrypto. <paramref name="probedNs"/> is the boot time since which its probes are attached:
     /// before <paramref name="mappedNs"/> when they were there already, later when calls may have been missed, null when
-    /// it could not be probed.
+    /// it could not be probed. A <paramref name="mappedNs"/> of 0 says that nobody knows when it was mapped.
     /// </summary>
-    public void LibraryMapped(ProcessId process, string library, ulong mappedNs, ulong? probedNs) => throw new NotSupportedException();
+    public void LibraryMapped(ProcessId process, string library, ulong mappedNs, ulong? probedNs)
+    {
+        if (!_processes.TryGetValue(process, out (Instance Instance, Process) found))
+        {
+            return;
+        }
+        Instance instance = found.Instance;
+        instance.LibrarySeen = true;
+        instance.Changed = true;
+        if (probedNs is null)
+        {
+            AddGap(instance, CoverageGaps.ProbeFailed, library, $"{library} could not be probed", mappedNs);
+        }
+        else if (mappedNs != 0 && probedNs > mappedNs)
+        {
+            ulong gap = probedNs.Value - mappedNs;
+            instance.LibraryGapNs = Math.Max(instance.LibraryGapNs, gap);
+            AddGap(instance, CoverageGaps.LibraryLate, library, $"{library} ran {gap / 1e6:0.0} ms before its probes were attached", probedNs.Value);
+        }
+    }
 
     /// <summary>The kernel side dropped <paramref name="count"/> events: nobody knows whose.</summary>
-    public void EventsLost(ulong count, ulong timeNs) => throw new NotSupportedException();
+    public void EventsLost(ulong count, ulong timeNs)
+    {
+        foreach (Instance instance in _instances.Values)
+        {
+            instance.EventsLost += count;
+            AddGap(instance, CoverageGaps.EventsLost, "", $"{count} events were lost, nobody knows whose", timeNs);
+        }
+    }
 
-    /// <summary>Time passes: settles instances. Returns the boot time when it wants to be called again, or null.</summary>
-    public ulong? Advance(ulong nowNs) => throw new NotSupportedException();
+    /// <summary>Time passes: settles instances and judges what changed. Returns the boot time when it wants to be called again, or null.</summary>
+    public ulong? Advance(ulong nowNs)
+    {
+        ulong? next = null;
+        foreach (Instance instance in _instances.Values)
+        {
+            if (instance is { ReadyNs: null, LastForkNs: > 0 } && IsForking(instance))
+            {
+                ulong due = instance.LastForkNs + _options.SettleNs;
+                if (due <= nowNs)
+                {
+                    instance.ReadyNs = instance.LastForkNs;
+                    instance.Changed = true;
+                    Judge(instance);
+                    _sink.Ready(instance.Context, instance.Snapshot());
+                }
+                else
+                {
+                    next = next is { } n ? Math.Min(n, due) : due;
+                }
+            }
+            if (instance.Changed)
+            {
+                Judge(instance);
+            }
+        }
+        return next;
+    }
 
     /// <summary>The fleet as it is now.</summary>
-    public FleetSnapshot Snapshot(ulong nowNs) => throw new NotSupportedException();
+    public FleetSnapshot Snapshot(ulong nowNs)
+    {
+        foreach (Instance instance in _instances.Values)
+        {
+            if (instance.Changed)
+            {
+                Judge(instance);
+            }
+        }
+        return new FleetSnapshot(
+            nowNs,
+            [.. _instances.Values.OrderBy(static i => i.Context.StartedNs).ThenBy(static i => i.Context.Id.Tgid).Select(static i => i.Snapshot())],
+            [.. _targets.OrderBy(static t => t.Key, StringComparer.Ordinal).Select(static t => t.Value.Snapshot(t.Key))]);
+    }
+
+    private static bool IsForking(Instance instance) =>
+        instance.Root is { } root && (root.Forked > 0 || root.Children.Count > 0);
+
+    private void Exec(in Observation observation)
+    {
+        if (_processes.TryGetValue(observation.Process, out (Instance Instance, Process Process) before))
+        {
+            Leave(before.Instance, before.Process, in observation);
+        }
+        if (!observation.Watched || observation.Instance == default || _instances.ContainsKey(observation.Instance))
+        {
+            return;
+        }
+        Instance instance = Found(in observation, observation.Name.ToString(), sinceExec: true, observation.TimeNs);
+        Join(instance, new Process(observation.Process, parentId: null, parent: null, new Ledger()));
+        instance.Counters.Execs++;
+        Target(instance.Context.Target).Execs++;
+    }
+
+    private void Seed(in Observation observation)
+    {
+        if (observation.Instance == default || _processes.ContainsKey(observation.Process))
+        {
+            return;
+        }
+        if (!_instances.TryGetValue(observation.Instance, out Instance? instance))
+        {
+            instance = Found(in observation, observation.Name.ToString(), sinceExec: false, observation.Instance.SinceNs);
+            _ = instance.AddGap(CoverageGaps.StartedBefore);
+        }
+        Process? parent = ParentIn(instance, observation.Other);
+        Join(instance, new Process(observation.Process, parent?.Id, parent, new Ledger()));
+        // It runs, and its workers may have been there for months: there is nothing to wait for.
+        if (instance.ReadyNs is null && instance.Processes.Count > 1)
+        {
+            instance.ReadyNs = observation.TimeNs;
+        }
+    }
+
+    private void Fork(in Observation observation)
+    {
+        if (Locate(in observation) is not var (instance, parent) || observation.Other == default || _processes.ContainsKey(observation.Other))
+        {
+            return;
+        }
+        Ledger ledger = parent.Ledger.Fork(observation.Tid, observation.Other.Tgid);
+        var child = new Process(observation.Other, parent.Id, parent, ledger);
+        parent.Forked++;
+        parent.OnlyChild = parent.Forked == 1 ? child : null;
+        Join(instance, child);
+        instance.LastForkNs = Math.Max(instance.LastForkNs, observation.TimeNs);
+        instance.Counters.Forks++;
+        Target(instance.Context.Target).Forks++;
+        _sink.Forked(instance.Context, in observation, instance.RoleOf(child));
+    }
+
+    private void Exit(in Observation observation)
+    {
+        if (!_processes.TryGetValue(observation.Process, out (Instance Instance, Process Process) found))
+        {
+            return;
+        }
+        (Instance instance, Process process) = found;
+        if (!observation.LastThread)
+        {
+            process.Ledger.RemoveThread(observation.Tid);
+            instance.Changed = true;
+            return;
+        }
+        ExitKind kind = (observation.Status & 0x7f) != 0 ? ExitKind.Signal : observation.Status != 0 ? ExitKind.Error : ExitKind.Clean;
+        instance.Counters.CountExit(kind);
+        Target(instance.Context.Target).CountExit(kind);
+        _sink.Exited(instance.Context, in observation, instance.RoleOf(process));
+        Leave(instance, process, in observation);
+    }
+
+    private void Call(in Observation observation)
+    {
+        if (Locate(in observation) is not var (instance, process))
+        {
+            return;
+        }
+        bool sets = observation.Kind is ObservationKind.SetLocal or ObservationKind.SetLocalEx;
+        SlotValueKind value = sets ? SlotValue.KindOf(observation.Value) : SlotValueKind.None;
+        CallPhase phase = instance.PhaseOf(process);
+        ProcessRole role = instance.RoleOf(process);
+        bool replacesInherited = false;
+        switch (observation.Kind)
+        {
+            case ObservationKind.SetLocal or ObservationKind.SetLocalEx when observation.Key is { } key:
+                bool extended = observation.Kind == ObservationKind.SetLocalEx;
+                var slot = new SlotKey(key, extended ? observation.KeyAddress : 0, extended);
+                if (!process.Ledger.Set(observation.Tid, slot, observation.Value, observation.TimeNs, _options.MaxSlotsPerProcess, out replacesInherited))
+                {
+                    AddGap(instance, CoverageGaps.LedgerFull, "", $"process {process.Id} has more than {_options.MaxSlotsPerProcess} slots", observation.TimeNs);
+                }
+                break;
+            case ObservationKind.CleanupLocal when observation.Key is { } key:
+                process.Ledger.RemoveKey(key);
+                break;
+            case ObservationKind.CleanLocal:
+                process.Ledger.RemoveExtended(observation.Tid);
+                break;
+            case ObservationKind.InitLocal:
+                break;
+            default:
+                AddGap(instance, CoverageGaps.KeyUnread, "", $"a key at 0x{observation.KeyAddress:x} in process {process.Id} could not be read", observation.TimeNs);
+                break;
+        }
+        if (phase == CallPhase.BeforeFork && observation.MainThread && (value is SlotValueKind.Pointer or SlotValueKind.Sentinel))
+        {
+            instance.MainThreadCallsBeforeFork++;
+        }
+        instance.Changed |= observation.MainThread;
+        instance.Counters.CountCall(observation.Kind, observation.MainThread, phase, value);
+        Target(instance.Context.Target).CountCall(observation.Kind, observation.MainThread, phase, value);
+        _sink.Call(instance.Context, in observation, new CallContext(role, phase, value, replacesInherited));
+    }
+
+    /// <summary>The process of an event; made when its fork was missed. Null when nobody can know whose it is.</summary>
+    private (Instance, Process)? Locate(in Observation observation)
+    {
+        if (_processes.TryGetValue(observation.Process, out (Instance, Process) found))
+        {
+            return found;
+        }
+        if (observation.Instance == default || observation.Process == default)
+        {
+            return null;
+        }
+        if (!_instances.TryGetValue(observation.Instance, out Instance? instance))
+        {
+            instance = Found(in observation, "unknown", sinceExec: false, observation.Instance.SinceNs);
+        }
+        var process = new Process(observation.Process, parentId: null, parent: null, new Ledger());
+        Join(instance, process);
+        AddGap(instance, CoverageGaps.ForkMissed, "", $"process {process.Id} appeared without its fork having been seen", observation.TimeNs);
+        return (instance, process);
+    }
+
+    private Instance Found(in Observation observation, string program, bool sinceExec, ulong startedNs)
+    {
+        string target = Admit(program);
+        var instance = new Instance(new InstanceContext(observation.Instance, target, program, sinceExec, startedNs));
+        _instances[observation.Instance] = instance;
+        _sink.InstanceFound(instance.Context, in observation);
+        return instance;
+    }
+
+    private void Join(Instance instance, Process process)
+    {
+        instance.Add(process);
+        instance.Changed = true;
+        _processes[process.Id] = (instance, process);
+    }
+
+    private void Leave(Instance instance, Process process, in Observation observation)
+    {
+        if (instance.Processes.Count == 1)
+        {
+            Judge(instance); // While there still is something to judge.
+        }
+        instance.Remove(process);
+        instance.Changed = true;
+        _ = _processes.Remove(process.Id);
+        if (instance.Processes.Count == 0)
+        {
+            _ = _instances.Remove(instance.Context.Id);
+            _sink.InstanceEnded(instance.Context, in observation);
+        }
+    }
+
+    private static Process? ParentIn(Instance instance, ProcessId parent) =>
+        instance.Processes.TryGetValue(parent, out Process? process) ? process : null;
+
+    private void Judge(Instance instance)
+    {
+        Assessment before = instance.Assessment;
+        instance.Assessment = Assessment.Of(instance);
+        instance.Changed = false;
+        if (instance.Assessment != before)
+        {
+            _sink.VerdictChanged(instance.Context, instance.Snapshot(), before.Verdict);
+        }
+    }
+
+    private void AddGap(Instance instance, CoverageGaps gap, string about, string detail, ulong timeNs)
+    {
+        if (instance.AddGap(gap, about))
+        {
+            _sink.GapFound(instance.Context, gap, detail, timeNs);
+        }
+    }
+
+    /// <summary>The target's own name, or <c>other</c> when there are too many.</summary>
+    private string Admit(string target) =>
+        _targets.ContainsKey(target) || _targets.Count < _options.MaxTargets ? target : "other";
+
+    private Counters Target(string target)
+    {
+        if (!_targets.TryGetValue(target, out Counters? counters))
+        {
+            counters = new Counters();
+            _targets[target] = counters;
+        }
+        return counters;
+    }
 }

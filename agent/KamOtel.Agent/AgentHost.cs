@@ -1,0 +1,112 @@
+using System.Net;
+using KamOtel.Diagnosis;
+using KamOtel.Linux;
+using Microsoft.AspNetCore.Hosting.Server;
+using Microsoft.AspNetCore.Hosting.Server.Features;
+
+namespace KamOtel.Agent;
+
+/// <summary>Composes the agent: watch loop, telemetry, HTTP.</summary>
+internal static partial class AgentHost
+{
+    /// <summary>The loop turns every second; a longer silence means that it hangs.</summary>
+    private const long MaxSilenceMs = 5000;
+
+    private static readonly TimeSpan StopWithin = TimeSpan.FromSeconds(4);
+
+    /// <summary>Runs until a signal comes. Returns the exit code.</summary>
+    /// <exception cref="KamOtel.Bpf.BpfException">The machine cannot do it.</exception>
+    /// <exception cref="IOException">The address is taken or not ours.</exception>
+    public static async Task<int> RunAsync(RunOptions options, StoryPrinter? story, CancellationToken cancellation)
+    {
+        await using WebApplication app = Build(options, story, static services => services.AddHostedService<WatchLoop>());
+        ILogger logger = app.Services.GetRequiredService<ILoggerFactory>().CreateLogger("kamotel");
+        foreach ((string name, string cut) in Settings.CutNames(options))
+        {
+            NameIsCut(logger, name, cut);
+        }
+        try
+        {
+            await app.StartAsync(cancellation);
+        }
+        catch (IOException e)
+        {
+            throw new IOException($"{options.Listen} cannot be listened on: {(e.InnerException ?? e).Message}; choose another address with --listen", e);
+        }
+        foreach (string address in app.Services.GetRequiredService<IServer>().Features.Get<IServerAddressesFeature>()?.Addresses ?? [])
+        {
+            Listening(logger, address);
+        }
+        await app.WaitForShutdownAsync(cancellation);
+        return Environment.ExitCode;
+    }
+
+    /// <summary>The host, not started.</summary>
+    /// <param name="addWatch">Registers what watches: the watch loop, or a test's own.</param>
+    public static WebApplication Build(RunOptions options, StoryPrinter? story, Action<IServiceCollection> addWatch)
+    {
+        WebApplicationBuilder builder = WebApplication.CreateEmptyBuilder(new WebApplicationOptions { ApplicationName = "kamotel" });
+        builder.Logging.SetMinimumLevel(options.LogLevel);
+        builder.Logging.AddFilter("Microsoft", LogLevel.Warning);
+        builder.Logging.AddProvider(new StderrLoggerProvider(Console.Error, options.LogJson));
+        builder.WebHost.UseKestrelCore().ConfigureKestrel(kestrel =>
+        {
+            kestrel.AddServerHeader = false;
+            kestrel.Limits.MaxRequestBodySize = 0;
+            kestrel.Limits.MaxConcurrentConnections = 64;
+            kestrel.Limits.RequestHeadersTimeout = TimeSpan.FromSeconds(5);
+            kestrel.Listen(options.Listen);
+        });
+        IServiceCollection services = builder.Services;
+        services.AddRoutingCore();
+        services.Configure<HostOptions>(static host => host.ShutdownTimeout = StopWithin);
+        services.AddSingleton(options);
+        services.AddSingleton<AgentState>();
+        services.AddSingleton<TelemetryCounters>();
+        services.AddSingleton<Instruments>();
+        services.AddSingleton<TelemetrySink>();
+        services.AddSingleton<IFleetSink>(provider =>
+        {
+            TelemetrySink telemetry = provider.GetRequiredService<TelemetrySink>();
+            return story is null ? telemetry : new CompositeSink(story, telemetry);
+        });
+        services.AddSingleton<OtlpSettings>(static _ => OtlpSettings.FromEnvironment(Environment.GetEnvironmentVariable));
+        services.AddHostedService<TelemetryExport>();
+        addWatch(services);
+
+        WebApplication app = builder.Build();
+        Instruments instruments = app.Services.GetRequiredService<Instruments>();
+        AgentState state = app.Services.GetRequiredService<AgentState>();
+        app.MapGet("/metrics", async context =>
+        {
+            context.Response.ContentType = "text/plain; version=0.0.4; charset=utf-8";
+            await instruments.WritePrometheusAsync(context.Response.Body, context.RequestAborted);
+        });
+        app.MapGet("/healthz", static context => context.Response.WriteAsync("alive\n"));
+        app.MapGet("/readyz", context =>
+        {
+            string? reason = NotReady(state);
+            context.Response.StatusCode = (int)(reason is null ? HttpStatusCode.OK : HttpStatusCode.ServiceUnavailable);
+            return context.Response.WriteAsync((reason ?? "ready") + "\n");
+        });
+        app.MapGet("/", static context => context.Response.WriteAsync("kamotel\n\n/metrics  what is seen, for Prometheus\n/healthz  the process lives\n/readyz   probes are attached and the ring is read\n"));
+        return app;
+    }
+
+    /// <summary>Why the agent is not ready, or null.</summary>
+    private static string? NotReady(AgentState state)
+    {
+        if (state.NotReady is { } reason)
+        {
+            return reason;
+        }
+        long silence = Environment.TickCount64 - state.LastTurn;
+        return silence > MaxSilenceMs ? $"the watch loop has not turned for {silence / 1000} s" : null;
+    }
+
+    [LoggerMessage(Level = LogLevel.Information, Message = "listening on {Address}")]
+    private static partial void Listening(ILogger logger, string address);
+
+    [LoggerMessage(Level = LogLevel.Warning, Message = "the kernel cuts the name {Name} to {Cut}: every program whose name begins so is watched")]
+    private static partial void NameIsCut(ILogger logger, string name, string cut);
+}

@@ -1,0 +1,55 @@
+using KamOtel.Diagnosis;
+
+namespace KamOtel.Agent;
+
+/// <summary>Tells two what the fleet concludes, one after the other.</summary>
+internal sealed class CompositeSink(IFleetSink first, IFleetSink second) : IFleetSink
+{
+    public void InstanceFound(InstanceContext instance, in Observation observation)
+    {
+        first.InstanceFound(instance, in observation);
+        second.InstanceFound(instance, in observation);
+    }
+
+    public void Call(InstanceContext instance, in Observation observation, in CallContext call)
+    {
+        first.Call(instance, in observation, in call);
+        second.Call(instance, in observation, in call);
+    }
+
+    public void Forked(InstanceContext instance, in Observation observation, ProcessRole role)
+    {
+        first.Forked(instance, in observation, role);
+        second.Forked(instance, in observation, role);
+    }
+
+    public void Exited(InstanceContext instance, in Observation observation, ProcessRole role)
+    {
+        first.Exited(instance, in observation, role);
+        second.Exited(instance, in observation, role);
+    }
+
+    public void Ready(InstanceContext instance, InstanceSnapshot snapshot)
+    {
+        first.Ready(instance, snapshot);
+        second.Ready(instance, snapshot);
+    }
+
+    public void VerdictChanged(InstanceContext instance, InstanceSnapshot snapshot, Verdict before)
+    {
+        first.VerdictChanged(instance, snapshot, before);
+        second.VerdictChanged(instance, snapshot, before);
+    }
+
+    public void GapFound(InstanceContext instance, CoverageGaps gap, string detail, ulong timeNs)
+    {
+        first.GapFound(instance, gap, detail, timeNs);
+        second.GapFound(instance, gap, detail, timeNs);
+    }
+
+    public void InstanceEnded(InstanceContext instance, in Observation observation)
+    {
+        first.InstanceEnded(instance, in observation);
+        second.InstanceEnded(instance, in observation);
+    }
+}

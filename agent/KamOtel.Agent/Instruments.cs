@@ -1,0 +1,199 @@
+using System.Diagnostics.Metrics;
+using KamOtel.Diagnosis;
+using KamOtel.Linux;
+using Prometheus;
+
+namespace KamOtel.Agent;
+
+/// <summary>
+/// The one table of all instruments, and both sides that are fed from it: a Prometheus registry and an OpenTelemetry
+/// meter. Both read the latest snapshot, so they show equal values.
+/// </summary>
+internal sealed class Instruments : IDisposable
+{
+    /// <summary>The name of the meter, and of the source of spans.</summary>
+    public const string Scope = "KamOtel";
+
+    private static readonly double[] DelayBuckets = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10];
+
+    private readonly AgentState _state;
+    private readonly TelemetryCounters _telemetry;
+    private readonly CollectorRegistry _registry = Prometheus.Metrics.NewCustomRegistry();
+    private readonly Meter _meter = new(Scope, CommandLine.Build.Version);
+    private readonly SemaphoreSlim _scrape = new(1);
+
+    public Instruments(AgentState state, TelemetryCounters telemetry)
+    {
+        _state = state;
+        _telemetry = telemetry;
+        MetricFactory factory = Prometheus.Metrics.WithCustomRegistry(_registry);
+        foreach (Instrument instrument in Table.Where(static i => i.Kind != InstrumentKind.Histogram))
+        {
+            AddToPrometheus(factory, instrument);
+            AddToMeter(instrument);
+        }
+        AttachDelay = new HistogramOfBoth(factory, _meter, AttachDelayLine);
+    }
+
+    /// <summary>From the executable mapping of a libcrypto in a watched process to its probes being attached, in seconds.</summary>
+    public HistogramOfBoth AttachDelay { get; }
+
+    private static Instrument AttachDelayLine { get; } = new(
+        "kamotel.attach.delay", InstrumentKind.Histogram, "s", "Time from the mapping of a libcrypto by a watched process to its probes being attached.", [], static (_, _) => []);
+
+    /// <summary>All instruments.</summary>
+    public static IReadOnlyList<Instrument> Table { get; } =
+    [
+        Counter("kamotel.thread_local.calls", "{call}", "Calls of libcrypto's thread-local functions in watched processes.", ["target", "call", "thread", "phase", "value"], static s =>
+            s.Fleet.Targets.SelectMany(static t => t.Calls.Select(c => new Sample(c.Count, t.Target, Words.Of(c.Call), c.MainThread ? "main" : "other", Words.Of(c.Phase), Words.Of(c.Value))))),
+        Counter("kamotel.execs", "{exec}", "Starts of watched programs.", ["target"], static s => s.Fleet.Targets.Select(static t => new Sample(t.Execs, t.Target))),
+        Counter("kamotel.forks", "{fork}", "Processes forked by watched processes.", ["target"], static s => s.Fleet.Targets.Select(static t => new Sample(t.Forks, t.Target))),
+        Counter("kamotel.exits", "{exit}", "Watched processes that ended, by how they ended.", ["target", "status"], static s =>
+            s.Fleet.Targets.SelectMany(static t => t.Exits.Select((n, kind) => new Sample(n, t.Target, Words.Of((ExitKind)kind))))),
+        Gauge("kamotel.instances", "{instance}", "Running servers.", ["target"], static s => ByTarget(s, static t => t.Count())),
+        Gauge("kamotel.instance.verdict", "1", "1 for the verdict in force, 0 for the others; the worst of the target's instances.", ["target", "verdict"], static s =>
+            s.Fleet.Instances.GroupBy(static i => i.Target).SelectMany(static t =>
+            {
+                Verdict worst = t.Select(static i => i.Verdict).MaxBy(Severity);
+                return Enum.GetValues<Verdict>().Select(v => new Sample(v == worst ? 1 : 0, t.Key, Words.Of(v)));
+            })),
+        Gauge("kamotel.instance.processes", "{process}", "Living processes of watched servers, by role.", ["target", "role"], static s => ByRole(s, static p => p.Count())),
+        Gauge("kamotel.instance.live_slots", "{slot}", "Live OpenSSL slots in Thread#1 by the ledger.", ["target", "role"], static s => ByRole(s, static p => p.Sum(static q => q.MainThreadSlots.Length))),
+        Gauge("kamotel.instance.inherited_slots", "{slot}", "Slots of workers' Thread#1 that still hold what the parent had at the fork.", ["target"], static s =>
+            ByTarget(s, static t => t.Sum(static i => i.Processes.Sum(static p => p.InheritedSlots)))),
+        Gauge("kamotel.instance.covered", "1", "1 when nothing was missed of the target's instances since their exec.", ["target"], static s =>
+            ByTarget(s, static t => t.All(static i => i.Gaps == CoverageGaps.None) ? 1 : 0)),
+        Gauge("kamotel.instance.gap", "1", "1 when this kind of thing was missed of one of the target's instances.", ["target", "gap"], static s =>
+            s.Fleet.Instances.GroupBy(static i => i.Target).SelectMany(static t => Enum.GetValues<CoverageGaps>().Where(static g => g != CoverageGaps.None)
+                .Select(gap => new Sample(t.Any(i => i.Gaps.HasFlag(gap)) ? 1 : 0, t.Key, Words.Of(gap))))),
+        Gauge("kamotel.instance.start_time", "s", "When the target's latest instance was started, since the Unix epoch.", ["target"], static s =>
+            ByTarget(s, static t => Math.Round(WallClock.ToTime(t.Max(static i => i.StartedNs)).ToUnixTimeMilliseconds() / 1e3, 1))),
+        Counter("kamotel.events.received", "{event}", "Events taken from the kernel, by kind.", ["kind"], static s => s.Events.Select(static e => new Sample(e.Received, e.Kind))),
+        Counter("kamotel.events.lost", "{event}", "Events dropped by the kernel side because a buffer was full, by kind.", ["kind"], static s => s.Events.Select(static e => new Sample(e.Lost, e.Kind))),
+        Gauge("kamotel.probes.attached", "{probe}", "Files that carry a probe, by function.", ["function"], static s =>
+            s.Libraries.SelectMany(static l => l.Functions).GroupBy(static f => f).Select(static f => new Sample(f.Count(), f.Key))),
+        Gauge("kamotel.libraries.probed", "{file}", "Files that carry probes.", [], static s => [new Sample(s.Libraries.Length)]),
+        Counter("kamotel.attach.failures", "{file}", "Files that should carry probes and could not be probed.", [], static s => [new Sample(s.AttachFailures)]),
+        AttachDelayLine,
+        Gauge("kamotel.ring.size", "By", "Size of the ring between kernel and agent.", [], static s => [new Sample(s.RingBytes)]),
+        Gauge("kamotel.ring.used", "By", "Bytes in the ring that wait to be read.", [], static s => [new Sample(s.RingUsedBytes)]),
+        new("kamotel.telemetry.exported", InstrumentKind.Counter, "{item}", "Log records and spans that the OTLP endpoint took.", ["signal"], static (_, t) =>
+            Enum.GetValues<Signal>().Select(signal => new Sample(t.Exported(signal), Lower(signal)))),
+        new("kamotel.telemetry.dropped", InstrumentKind.Counter, "{item}", "Log records and spans that did not leave, by reason.", ["signal", "reason"], static (_, t) =>
+            Enum.GetValues<Signal>().SelectMany(signal => new[]
+            {
+                new Sample(t.Dropped(signal, DropReason.QueueFull), Lower(signal), "queue_full"),
+                new Sample(t.Dropped(signal, DropReason.ExportFailed), Lower(signal), "export_failed"),
+            })),
+        Gauge("kamotel.build.info", "1", "1, with what was built.", ["version", "revision"], static _ => [new Sample(1, CommandLine.Build.Version, CommandLine.Build.Revision)]),
+        Gauge("kamotel.agent.memory", "By", "Resident memory of the agent.", [], static _ => [new Sample(Environment.WorkingSet)]),
+        Counter("kamotel.agent.cpu_time", "s", "CPU time that the agent used.", [], static _ => [new Sample(Math.Round(Environment.CpuUsage.TotalTime.TotalSeconds, 3))]),
+    ];
+
+    /// <summary>Writes everything in Prometheus' text format.</summary>
+    public async Task WritePrometheusAsync(Stream stream, CancellationToken cancellation)
+    {
+        await _scrape.WaitAsync(cancellation);
+        try
+        {
+            await _registry.CollectAndExportAsTextAsync(stream, cancellation);
+        }
+        finally
+        {
+            _ = _scrape.Release();
+        }
+    }
+
+    public void Dispose()
+    {
+        _meter.Dispose();
+        _scrape.Dispose();
+    }
+
+    private static Instrument Counter(string name, string unit, string help, string[] attributes, Func<AgentSnapshot, IEnumerable<Sample>> read) =>
+        new(name, InstrumentKind.Counter, unit, help, attributes, (snapshot, _) => read(snapshot));
+
+    private static Instrument Gauge(string name, string unit, string help, string[] attributes, Func<AgentSnapshot, IEnumerable<Sample>> read) =>
+        new(name, InstrumentKind.Gauge, unit, help, attributes, (snapshot, _) => read(snapshot));
+
+    private static IEnumerable<Sample> ByTarget(AgentSnapshot snapshot, Func<IEnumerable<InstanceSnapshot>, double> value) =>
+        snapshot.Fleet.Instances.GroupBy(static i => i.Target).Select(t => new Sample(value(t), t.Key));
+
+    private static IEnumerable<Sample> ByRole(AgentSnapshot snapshot, Func<IEnumerable<ProcessSnapshot>, double> value) =>
+        snapshot.Fleet.Instances.GroupBy(static i => i.Target).SelectMany(t => Enum.GetValues<ProcessRole>()
+            .Select(role => new Sample(value(t.SelectMany(static i => i.Processes).Where(p => p.Role == role)), t.Key, Words.Of(role))));
+
+    /// <summary>Blindness must not hide behind a safe twin.</summary>
+    private static int Severity(Verdict verdict) => verdict switch
+    {
+        Verdict.Safe => 0,
+        Verdict.Unknown => 1,
+        _ => (int)verdict,
+    };
+
+    private static string Lower(Signal signal) => signal == Signal.Logs ? "logs" : "traces";
+
+    private void AddToMeter(Instrument instrument)
+    {
+        KeyValuePair<string, object?>[] Tags(Sample sample) =>
+            [.. instrument.Attributes.Select((name, i) => new KeyValuePair<string, object?>(name, sample.Attributes[i]))];
+        IEnumerable<Measurement<double>> Observe() =>
+            instrument.Read(_state.Current, _telemetry).Select(sample => new Measurement<double>(sample.Value, Tags(sample)));
+        _ = instrument.Kind == InstrumentKind.Counter
+            ? _meter.CreateObservableCounter(instrument.Name, Observe, instrument.Unit, instrument.Help)
+            : (ObservableInstrument<double>)_meter.CreateObservableGauge(instrument.Name, Observe, instrument.Unit, instrument.Help);
+    }
+
+    private void AddToPrometheus(MetricFactory factory, Instrument instrument)
+    {
+        if (instrument.Kind == InstrumentKind.Counter)
+        {
+            Counter counter = factory.CreateCounter(instrument.PrometheusName, instrument.Help, instrument.Attributes);
+            _registry.AddBeforeCollectCallback(() =>
+            {
+                foreach (Sample sample in instrument.Read(_state.Current, _telemetry))
+                {
+                    counter.WithLabels(sample.Attributes).IncTo(sample.Value);
+                }
+            });
+            return;
+        }
+        Gauge gauge = factory.CreateGauge(instrument.PrometheusName, instrument.Help, instrument.Attributes);
+        _registry.AddBeforeCollectCallback(() =>
+        {
+            var stale = gauge.GetAllLabelValues().Select(static labels => string.Join('\0', labels)).ToHashSet(StringComparer.Ordinal);
+            foreach (Sample sample in instrument.Read(_state.Current, _telemetry))
+            {
+                gauge.WithLabels(sample.Attributes).Set(sample.Value);
+                _ = stale.Remove(string.Join('\0', sample.Attributes));
+            }
+            if (instrument.Attributes.Length > 0)
+            {
+                foreach (string labels in stale)
+                {
+                    gauge.RemoveLabelled(labels.Split('\0'));
+                }
+            }
+        });
+    }
+
+    /// <summary>A histogram that both sides record.</summary>
+    internal sealed class HistogramOfBoth
+    {
+        private readonly Prometheus.Histogram _prometheus;
+        private readonly Histogram<double> _meter;
+
+        internal HistogramOfBoth(MetricFactory factory, Meter meter, Instrument line)
+        {
+            _prometheus = factory.CreateHistogram(line.PrometheusName, line.Help, new HistogramConfiguration { Buckets = DelayBuckets });
+            _meter = meter.CreateHistogram(line.Name, line.Unit, line.Help, tags: null, new InstrumentAdvice<double> { HistogramBucketBoundaries = DelayBuckets });
+        }
+
+        /// <summary>Records one value.</summary>
+        public void Record(double value)
+        {
+            _prometheus.Observe(value);
+            _meter.Record(value);
+        }
+    }
+}

@@ -1,0 +1,99 @@
+using OpenTelemetry.Exporter;
+
+namespace KamOtel.Agent;
+
+/// <summary>Where OTLP goes, by the standard <c>OTEL_*</c> variables. Nothing is sent unless an endpoint is set.</summary>
+internal sealed class OtlpSettings
+{
+    private readonly Func<string, string?> _environment;
+
+    private OtlpSettings(Func<string, string?> environment) => _environment = environment;
+
+    public bool Logs { get; private init; }
+
+    public bool Traces { get; private init; }
+
+    public bool Metrics { get; private init; }
+
+    public bool Any => Logs || Traces || Metrics;
+
+    /// <summary>How often metrics are sent, in milliseconds.</summary>
+    public int MetricIntervalMs { get; private init; } = 60_000;
+
+    /// <exception cref="UsageException">A variable has no valid value.</exception>
+    public static OtlpSettings FromEnvironment(Func<string, string?> environment)
+    {
+        bool disabled = string.Equals(environment("OTEL_SDK_DISABLED"), "true", StringComparison.OrdinalIgnoreCase);
+        bool On(string signal)
+        {
+            string exporter = Value(environment, $"OTEL_{signal}_EXPORTER") ?? "";
+            if (exporter is not ("" or "otlp" or "none"))
+            {
+                throw new UsageException($"OTEL_{signal}_EXPORTER: '{exporter}' is not one of otlp, none");
+            }
+            bool named = Value(environment, "OTEL_EXPORTER_OTLP_ENDPOINT") is not null || Value(environment, $"OTEL_EXPORTER_OTLP_{signal}_ENDPOINT") is not null;
+            return !disabled && exporter != "none" && (named || exporter == "otlp");
+        }
+        string? interval = Value(environment, "OTEL_METRIC_EXPORT_INTERVAL");
+        int milliseconds = 60_000;
+        if (interval is not null && !(int.TryParse(interval, out milliseconds) && milliseconds > 0))
+        {
+            throw new UsageException($"OTEL_METRIC_EXPORT_INTERVAL: '{interval}' is not a number of milliseconds");
+        }
+        var settings = new OtlpSettings(environment)
+        {
+            Logs = On("LOGS"),
+            Traces = On("TRACES"),
+            Metrics = On("METRICS"),
+            MetricIntervalMs = milliseconds,
+        };
+        foreach (string signal in new[] { "LOGS", "TRACES", "METRICS" })
+        {
+            _ = settings.For(signal); // What is wrong is said at the start, not at the first export.
+        }
+        return settings;
+    }
+
+    /// <summary>The exporter's options for a signal: <c>LOGS</c>, <c>TRACES</c> or <c>METRICS</c>.</summary>
+    public OtlpExporterOptions For(string signal)
+    {
+        // The general variables are read by the options themselves.
+        CheckUri("OTEL_EXPORTER_OTLP_ENDPOINT");
+        CheckProtocol("OTEL_EXPORTER_OTLP_PROTOCOL");
+        var options = new OtlpExporterOptions();
+        string prefix = $"OTEL_EXPORTER_OTLP_{signal}_";
+        if (CheckProtocol(prefix + "PROTOCOL") is { } protocol)
+        {
+            options.Protocol = protocol == "grpc" ? OtlpExportProtocol.Grpc : OtlpExportProtocol.HttpProtobuf;
+        }
+        if (CheckUri(prefix + "ENDPOINT") is { } endpoint)
+        {
+            options.Endpoint = endpoint;
+        }
+        if (Value(_environment, prefix + "HEADERS") is { } headers)
+        {
+            options.Headers = headers;
+        }
+        if (Value(_environment, prefix + "TIMEOUT") is { } timeout)
+        {
+            options.TimeoutMilliseconds = int.TryParse(timeout, out int ms) && ms > 0 ? ms : throw new UsageException($"{prefix}TIMEOUT: '{timeout}' is not a number of milliseconds");
+        }
+        return options;
+    }
+
+    private static string? Value(Func<string, string?> environment, string name) => environment(name) is { Length: > 0 } value ? value : null;
+
+    private Uri? CheckUri(string name) => Value(_environment, name) is not { } text
+        ? null
+        : Uri.TryCreate(text, UriKind.Absolute, out Uri? uri) && uri.Scheme is "http" or "https"
+            ? uri
+            : throw new UsageException($"{name}: '{text}' is not of the form http://HOST:PORT or https://HOST:PORT");
+
+    private string? CheckProtocol(string name) => Value(_environment, name) switch
+    {
+        null => null,
+        "grpc" => "grpc",
+        "http/protobuf" => "http/protobuf",
+        { } other => throw new UsageException($"{name}: '{other}' is not one of grpc, http/protobuf"),
+    };
+}

@@ -1,0 +1,75 @@
+using KamOtel.Diagnosis;
+
+namespace KamOtel.Agent;
+
+/// <summary>The human story of what happens: a line an event, the same columns in each.</summary>
+internal sealed class StoryPrinter(TextWriter output, bool colored) : IFleetSink
+{
+    private const string Dim = "2";
+    private const string Red = "31";
+    private const string Green = "32";
+    private const string Yellow = "33";
+    private const string Bold = "1";
+
+    public void InstanceFound(InstanceContext instance, in Observation observation) =>
+        Print(instance, observation.TimeNs, observation.Process.Tgid, observation.Tid, instance.SinceExec ? "exec" : "found", instance.SinceExec ? instance.Program : $"{instance.Program}, running already", Bold);
+
+    public void Call(InstanceContext instance, in Observation observation, in CallContext call)
+    {
+        string key = observation.Kind switch
+        {
+            ObservationKind.InitLocal => $"key at 0x{observation.KeyAddress:x}",
+            ObservationKind.CleanLocal => "all _ex slots",
+            _ => observation.Key is { } k ? $"key {k}" : "key unread",
+        };
+        string value = call.Value switch
+        {
+            SlotValueKind.Pointer => $" = 0x{observation.Value:x}",
+            SlotValueKind.Sentinel => " = -1 (sentinel)",
+            SlotValueKind.Null => " = null (cleared)",
+            _ => "",
+        };
+        string when = $"{(observation.MainThread ? "Thread#1" : "thread  ")} {Words.Of(call.Phase),-11} {Words.Of(call.Role),-8}";
+        bool telling = observation.MainThread && call is { Phase: CallPhase.BeforeFork, Value: SlotValueKind.Pointer };
+        Print(instance, observation.TimeNs, observation.Process.Tgid, observation.Tid, Words.Of(observation.Kind), $"{when} {key}{value}{(call.ReplacesInherited ? ", replaces the inherited one" : "")}", telling ? Yellow : "");
+    }
+
+    public void Forked(InstanceContext instance, in Observation observation, ProcessRole role) =>
+        Print(instance, observation.TimeNs, observation.Process.Tgid, observation.Tid, "fork", $"{Words.Of(role)} {observation.Other.Tgid}", Dim);
+
+    public void Exited(InstanceContext instance, in Observation observation, ProcessRole role) =>
+        Print(instance, observation.TimeNs, observation.Process.Tgid, observation.Tid, "exit", $"{Words.Of(role)}: {Words.OfStatus(observation.Status)}", (observation.Status & 0x7f) is not 0 and not 15 ? Red : Dim);
+
+    public void Ready(InstanceContext instance, InstanceSnapshot snapshot) =>
+        Print(instance, snapshot.ReadyNs ?? instance.StartedNs, snapshot.Root.Tgid, snapshot.Root.Tgid, "ready", $"{snapshot.Processes.Count(static p => p.Role == ProcessRole.Worker)} workers; {snapshot.MainThreadCallsBeforeFork} set_local calls in Thread#1 of root before the first fork", Bold);
+
+    public void VerdictChanged(InstanceContext instance, InstanceSnapshot snapshot, Verdict before) =>
+        Print(instance, timeNs: null, snapshot.Root.Tgid, snapshot.Root.Tgid, "verdict", $"{Words.Of(snapshot.Verdict)}: {snapshot.Reason}", snapshot.Verdict switch
+        {
+            Verdict.Safe => Green,
+            Verdict.Unknown => Dim,
+            Verdict.Exposed => Yellow,
+            _ => Red,
+        });
+
+    public void GapFound(InstanceContext instance, CoverageGaps gap, string detail, ulong timeNs) =>
+        Print(instance, timeNs: null, instance.Id.Tgid, instance.Id.Tgid, "gap", $"{Words.Of(gap)}: {detail}", Yellow);
+
+    public void InstanceEnded(InstanceContext instance, in Observation observation) =>
+        Print(instance, observation.TimeNs, observation.Process.Tgid, observation.Tid, "ended", instance.Target, Bold);
+
+    private void Print(InstanceContext instance, ulong? timeNs, int pid, int tid, string what, string text, string style)
+    {
+        string time = timeNs is not { } at ? "" : instance.SinceExec && at >= instance.StartedNs ? $"+{(at - instance.StartedNs) / 1e6:0.000} ms" : "";
+        string line = $"{time,14}  {pid,7}/{tid,-7} {what,-13} {text}";
+        // Standard output may be a closed pipe; the agent goes on.
+        try
+        {
+            output.WriteLine(colored && style.Length > 0 ? $"\u001b[{style}m{line}\u001b[0m" : line);
+            output.Flush();
+        }
+        catch (IOException)
+        {
+        }
+    }
+}

@@ -1,0 +1,256 @@
+using System.Diagnostics;
+using System.Globalization;
+using KamOtel.Diagnosis;
+using KamOtel.Linux;
+using OpenTelemetry;
+using OpenTelemetry.Exporter;
+using OpenTelemetry.Logs;
+using OpenTelemetry.Metrics;
+using OpenTelemetry.Resources;
+using OpenTelemetry.Trace;
+
+namespace KamOtel.Agent;
+
+/// <summary>
+/// Sends metrics, log events and spans by OTLP. A dead or hanging endpoint costs a bounded queue and nothing else; what
+/// does not get through is counted.
+/// </summary>
+internal sealed partial class TelemetryExport(OtlpSettings settings, TelemetrySink sink, TelemetryCounters counters, Instruments instruments, ILogger<TelemetryExport> logger)
+    : IHostedService, IDisposable
+{
+    private const int StopWithinMs = 2000;
+
+    private readonly ActivitySource _source = new(Instruments.Scope, CommandLine.Build.Version);
+    private readonly CancellationTokenSource _stopping = new();
+    private readonly StartTraces _traces = new();
+    private MeterProvider? _metrics;
+    private TracerProvider? _tracer;
+    private ILoggerFactory? _loggers;
+    private ILogger? _events;
+    private BaseProcessor<LogRecord>? _logProcessor;
+    private Task? _drain;
+    private int _logQueue;
+    private int _traceQueue;
+
+    /// <summary>Counts an item that will never leave.</summary>
+    public static void CountLost(TelemetryCounters counters, OtlpSettings settings, in TelemetryItem item)
+    {
+        if (settings.Logs && TelemetrySink.IsLogged(in item))
+        {
+            counters.CountDropped(Signal.Logs, DropReason.QueueFull);
+        }
+        if (settings.Traces && item.Kind == ItemKind.Ready)
+        {
+            counters.CountDropped(Signal.Traces, DropReason.QueueFull);
+        }
+    }
+
+    public Task StartAsync(CancellationToken cancellationToken)
+    {
+        if (!settings.Any)
+        {
+            return Task.CompletedTask;
+        }
+        _ = instruments; // The meter's instruments exist before its provider looks for them.
+        ResourceBuilder resource = ResourceBuilder.CreateEmpty()
+            .AddTelemetrySdk()
+            .AddService("kamotel", serviceVersion: CommandLine.Build.Version, autoGenerateServiceInstanceId: true)
+            .AddAttributes([new("host.name", Environment.MachineName)])
+            .AddEnvironmentVariableDetector();
+        if (settings.Metrics)
+        {
+            _metrics = Sdk.CreateMeterProviderBuilder()
+                .SetResourceBuilder(resource)
+                .AddMeter(Instruments.Scope)
+                .AddReader(new PeriodicExportingMetricReader(new OtlpMetricExporter(settings.For("METRICS")), settings.MetricIntervalMs))
+                .Build();
+        }
+        if (settings.Traces)
+        {
+            var batch = new BatchExportActivityProcessorOptions();
+            _traceQueue = batch.MaxQueueSize;
+            var exporter = new OtlpTraceExporter(settings.For("TRACES"));
+            _tracer = Sdk.CreateTracerProviderBuilder()
+                .SetResourceBuilder(resource)
+                .SetSampler(new AlwaysOnSampler()) // A start is seldom, and each matters.
+                .AddSource(Instruments.Scope)
+                .AddProcessor(new BindingProcessor<Activity>(exporter))
+                .AddProcessor(new BatchActivityExportProcessor(
+                    new CountingExporter<Activity>(exporter, counters, Signal.Traces), batch.MaxQueueSize, batch.ScheduledDelayMilliseconds, batch.ExporterTimeoutMilliseconds, batch.MaxExportBatchSize))
+                .Build();
+        }
+        if (settings.Logs)
+        {
+            var batch = new BatchExportLogRecordProcessorOptions();
+            _logQueue = batch.MaxQueueSize;
+            var exporter = new OtlpLogExporter(settings.For("LOGS"));
+            _logProcessor = new BatchLogRecordExportProcessor(
+                new CountingExporter<LogRecord>(exporter, counters, Signal.Logs), batch.MaxQueueSize, batch.ScheduledDelayMilliseconds, batch.ExporterTimeoutMilliseconds, batch.MaxExportBatchSize);
+            _loggers = LoggerFactory.Create(logging => logging.AddOpenTelemetry(options =>
+            {
+                options.SetResourceBuilder(resource);
+                options.IncludeFormattedMessage = true;
+                options.AddProcessor(new KernelTimeProcessor());
+                options.AddProcessor(new BindingProcessor<LogRecord>(exporter));
+                options.AddProcessor(_logProcessor);
+            }));
+            _events = _loggers.CreateLogger("KamOtel.Events");
+        }
+        if (settings.Logs || settings.Traces)
+        {
+            _drain = Task.Run(DrainAsync, CancellationToken.None);
+        }
+        Sending(logger, string.Join(", ", new[] { settings.Metrics ? "metrics" : null, settings.Logs ? "logs" : null, settings.Traces ? "traces" : null }.OfType<string>()));
+        return Task.CompletedTask;
+    }
+
+    public async Task StopAsync(CancellationToken cancellationToken)
+    {
+        sink.Complete();
+        if (_drain is { } drain)
+        {
+            await _stopping.CancelAsync();
+            await drain.WaitAsync(TimeSpan.FromMilliseconds(StopWithinMs / 4), CancellationToken.None).ContinueWith(static _ => { }, TaskScheduler.Default);
+        }
+        // Side by side: a hanging endpoint must not make the agent hang three times.
+        await Task.WhenAll(
+            Task.Run(() => _metrics?.Shutdown(StopWithinMs), CancellationToken.None),
+            Task.Run(() => _tracer?.Shutdown(StopWithinMs), CancellationToken.None),
+            Task.Run(() => _logProcessor?.Shutdown(StopWithinMs), CancellationToken.None))
+            .WaitAsync(TimeSpan.FromMilliseconds(StopWithinMs + 500), CancellationToken.None).ContinueWith(static _ => { }, TaskScheduler.Default);
+    }
+
+    public void Dispose()
+    {
+        // The providers were shut down within their time; disposing them waits for a hanging endpoint without end.
+        _source.Dispose();
+        _stopping.Dispose();
+    }
+
+    private async Task DrainAsync()
+    {
+        await foreach (TelemetryItem item in sink.Items.ReadAllAsync(CancellationToken.None))
+        {
+            if (!await HasRoomAsync())
+            {
+                CountLost(counters, settings, in item);
+                continue;
+            }
+            if (settings.Logs && TelemetrySink.IsLogged(in item))
+            {
+                counters.CountOffered(Signal.Logs);
+                EventLog.Write(_events!, in item);
+            }
+            if (settings.Traces && _traces.Take(in item) is { } start)
+            {
+                counters.CountOffered(Signal.Traces);
+                start.Emit(_source);
+            }
+        }
+    }
+
+    /// <summary>
+    /// Waits until the SDK's queues have room, for they drop without a count. False when the agent stops before.
+    /// </summary>
+    private async ValueTask<bool> HasRoomAsync()
+    {
+        while (counters.InFlight(Signal.Logs) >= Math.Max(1, _logQueue) || counters.InFlight(Signal.Traces) >= Math.Max(1, _traceQueue))
+        {
+            if (_stopping.IsCancellationRequested)
+            {
+                return false;
+            }
+            await Task.Delay(20, CancellationToken.None);
+        }
+        return true;
+    }
+
+    [LoggerMessage(Level = LogLevel.Information, Message = "sending {Signals} by OTLP")]
+    private static partial void Sending(ILogger logger, string signals);
+
+    /// <summary>A log record carries the time of what it tells, not the time when it was written.</summary>
+    private sealed class KernelTimeProcessor : BaseProcessor<LogRecord>
+    {
+        public override void OnEnd(LogRecord data)
+        {
+            if (data.Attributes is EventAttributes attributes)
+            {
+                data.Timestamp = attributes.Time.UtcDateTime;
+            }
+        }
+    }
+}
+
+/// <summary>The attributes of one log event, and its time.</summary>
+internal sealed class EventAttributes(DateTimeOffset time) : List<KeyValuePair<string, object?>>
+{
+    public DateTimeOffset Time { get; } = time;
+
+    public void Add(string name, object? value) => Add(new KeyValuePair<string, object?>(name, value));
+}
+
+/// <summary>Writes the fleet's conclusions as log events.</summary>
+internal static class EventLog
+{
+    public static void Write(ILogger log, in TelemetryItem item)
+    {
+        var attributes = new EventAttributes(WallClock.ToTime(item.TimeNs));
+        Observation observation = item.Observation;
+        if (observation.Process.Tgid != 0)
+        {
+            attributes.Add("process.pid", (long)observation.Process.Tgid);
+            attributes.Add("process.creation.time", WallClock.ToTime(observation.Process.StartTicks * ProcessId.NanosecondsPerTick).ToString("O", CultureInfo.InvariantCulture));
+            attributes.Add("thread.id", (long)observation.Tid);
+        }
+        attributes.Add("process.executable.name", item.Instance.Program);
+        attributes.Add("kamotel.target", item.Instance.Target);
+        attributes.Add("kamotel.instance", item.Instance.Id.ToString());
+        (string name, LogLevel level, string text) = Describe(in item, attributes);
+        log.Log(level, new EventId((int)item.Kind + 1, name), attributes, exception: null, (_, _) => text);
+    }
+
+    private static (string Name, LogLevel Level, string Text) Describe(in TelemetryItem item, EventAttributes attributes)
+    {
+        Observation observation = item.Observation;
+        switch (item.Kind)
+        {
+            case ItemKind.Found:
+                attributes.Add("kamotel.since_exec", item.Instance.SinceExec);
+                return ("kamotel.instance.found", LogLevel.Information, item.Instance.SinceExec ? $"{item.Instance.Program} started" : $"{item.Instance.Program} was found running");
+            case ItemKind.Call:
+                attributes.Add("kamotel.call", Words.Of(observation.Kind));
+                attributes.Add("kamotel.thread.main", observation.MainThread);
+                attributes.Add("kamotel.role", Words.Of(item.Call.Role));
+                attributes.Add("kamotel.phase", Words.Of(item.Call.Phase));
+                attributes.Add("kamotel.value.kind", Words.Of(item.Call.Value));
+                if (observation.Key is { } key)
+                {
+                    attributes.Add("kamotel.key", (long)key);
+                }
+                if (item.Call.Value is not SlotValueKind.None)
+                {
+                    attributes.Add("kamotel.value", $"0x{observation.Value:x}");
+                }
+                return ("kamotel.thread_local.call", LogLevel.Information, $"{Words.Of(observation.Kind)} in {(observation.MainThread ? "Thread#1" : "another thread")} of {Words.Of(item.Call.Role)}, {Words.Of(item.Call.Phase)}");
+            case ItemKind.Exited:
+                bool bySignal = (observation.Status & 0x7f) != 0;
+                attributes.Add("kamotel.role", Words.Of(item.Role));
+                attributes.Add(bySignal ? "kamotel.exit.signal" : "kamotel.exit.code", (long)(bySignal ? observation.Status & 0x7f : (observation.Status >> 8) & 0xff));
+                return ("kamotel.process.exit", bySignal ? LogLevel.Error : LogLevel.Warning, $"{Words.Of(item.Role)} ended with {Words.OfStatus(observation.Status)}");
+            case ItemKind.Ready:
+                attributes.Add("kamotel.processes", (long)item.Snapshot!.Processes.Length);
+                attributes.Add("kamotel.main_thread_calls_before_fork", item.Snapshot.MainThreadCallsBeforeFork);
+                return ("kamotel.instance.ready", LogLevel.Information, $"{item.Instance.Program} is ready");
+            case ItemKind.Verdict:
+                attributes.Add("kamotel.verdict", Words.Of(item.Snapshot!.Verdict));
+                attributes.Add("kamotel.verdict.before", item.Detail);
+                attributes.Add("kamotel.reason", item.Snapshot.Reason);
+                return ("kamotel.instance.verdict", item.Snapshot.Verdict switch { >= Verdict.Hazard => LogLevel.Error, Verdict.Exposed => LogLevel.Warning, _ => LogLevel.Information }, $"{Words.Of(item.Snapshot.Verdict)}: {item.Snapshot.Reason}");
+            case ItemKind.Gap:
+                attributes.Add("kamotel.gap", Words.Of(item.Gap));
+                return ("kamotel.instance.gap", LogLevel.Warning, item.Detail!);
+            default:
+                return ("kamotel.instance.ended", LogLevel.Information, $"{item.Instance.Program} ended");
+        }
+    }
+}

@@ -1,0 +1,89 @@
+using System.Threading.Channels;
+using KamOtel.Diagnosis;
+
+namespace KamOtel.Agent;
+
+/// <summary>What an item of telemetry tells.</summary>
+internal enum ItemKind
+{
+    Found,
+    Call,
+    Forked,
+    Exited,
+    Ready,
+    Verdict,
+    Gap,
+    Ended,
+}
+
+/// <summary>One conclusion of the fleet on its way to logs and spans.</summary>
+internal readonly record struct TelemetryItem(ItemKind Kind, InstanceContext Instance)
+{
+    public Observation Observation { get; init; }
+
+    public CallContext Call { get; init; }
+
+    public ProcessRole Role { get; init; }
+
+    public InstanceSnapshot? Snapshot { get; init; }
+
+    public CoverageGaps Gap { get; init; }
+
+    public string? Detail { get; init; }
+
+    public ulong TimeNs { get; init; }
+}
+
+/// <summary>
+/// Hands the fleet's conclusions over to <see cref="TelemetryExport"/> through one bounded channel. Never blocks: what
+/// does not fit is counted. Watch loop only.
+/// </summary>
+internal sealed class TelemetrySink(OtlpSettings settings, TelemetryCounters counters) : IFleetSink
+{
+    /// <summary>Items that may wait; a start of a large server is some hundred.</summary>
+    public const int Capacity = 8192;
+
+    private readonly Channel<TelemetryItem> _channel = Channel.CreateBounded<TelemetryItem>(
+        new BoundedChannelOptions(Capacity) { SingleReader = true, FullMode = BoundedChannelFullMode.Wait });
+
+    public ChannelReader<TelemetryItem> Items => _channel.Reader;
+
+    public void InstanceFound(InstanceContext instance, in Observation observation) =>
+        Offer(new TelemetryItem(ItemKind.Found, instance) { Observation = observation, TimeNs = observation.TimeNs });
+
+    public void Call(InstanceContext instance, in Observation observation, in CallContext call) =>
+        Offer(new TelemetryItem(ItemKind.Call, instance) { Observation = observation, Call = call, TimeNs = observation.TimeNs });
+
+    public void Forked(InstanceContext instance, in Observation observation, ProcessRole role) =>
+        Offer(new TelemetryItem(ItemKind.Forked, instance) { Observation = observation, Role = role, TimeNs = observation.TimeNs });
+
+    public void Exited(InstanceContext instance, in Observation observation, ProcessRole role) =>
+        Offer(new TelemetryItem(ItemKind.Exited, instance) { Observation = observation, Role = role, TimeNs = observation.TimeNs });
+
+    public void Ready(InstanceContext instance, InstanceSnapshot snapshot) =>
+        Offer(new TelemetryItem(ItemKind.Ready, instance) { Snapshot = snapshot, TimeNs = snapshot.ReadyNs ?? snapshot.StartedNs });
+
+    public void VerdictChanged(InstanceContext instance, InstanceSnapshot snapshot, Verdict before) =>
+        Offer(new TelemetryItem(ItemKind.Verdict, instance) { Snapshot = snapshot, Detail = Words.Of(before), TimeNs = Linux.BootClock.NowNs });
+
+    public void GapFound(InstanceContext instance, CoverageGaps gap, string detail, ulong timeNs) =>
+        Offer(new TelemetryItem(ItemKind.Gap, instance) { Gap = gap, Detail = detail, TimeNs = timeNs });
+
+    public void InstanceEnded(InstanceContext instance, in Observation observation) =>
+        Offer(new TelemetryItem(ItemKind.Ended, instance) { Observation = observation, TimeNs = observation.TimeNs });
+
+    /// <summary>No more will come.</summary>
+    public void Complete() => _ = _channel.Writer.TryComplete();
+
+    /// <summary>Whether an item becomes a log record, and not only a part of a span.</summary>
+    public static bool IsLogged(in TelemetryItem item) =>
+        item.Kind != ItemKind.Forked && (item.Kind != ItemKind.Exited || item.Observation.Status != 0);
+
+    private void Offer(TelemetryItem item)
+    {
+        if ((settings.Logs || settings.Traces) && !_channel.Writer.TryWrite(item))
+        {
+            TelemetryExport.CountLost(counters, settings, in item);
+        }
+    }
+}

@@ -1,0 +1,25 @@
+using KamOtel.Linux;
+
+namespace KamOtel.Agent;
+
+/// <summary>Boot time to time of day, sampled anew now and then so that a clock that is set is followed. Any thread.</summary>
+internal static class WallClock
+{
+    private const long RefreshMs = 10_000;
+
+    private static Sampled _sampled = new(BootClock.Sample(), Environment.TickCount64);
+
+    /// <summary>The time of day of a boot time in nanoseconds.</summary>
+    public static DateTimeOffset ToTime(ulong bootNs)
+    {
+        Sampled sampled = Volatile.Read(ref _sampled);
+        if (Environment.TickCount64 - sampled.At > RefreshMs)
+        {
+            sampled = new Sampled(BootClock.Sample(), Environment.TickCount64);
+            Volatile.Write(ref _sampled, sampled);
+        }
+        return sampled.Clock.ToTime(bootNs);
+    }
+
+    private sealed record Sampled(BootClock Clock, long At);
+}

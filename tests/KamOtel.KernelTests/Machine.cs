@@ -1,0 +1,85 @@
+using System.Diagnostics;
+using System.Runtime.CompilerServices;
+
+[assembly: Xunit.v3.Parallelization(Mode = Xunit.Sdk.ParallelMode.None)]
+
+namespace KamOtel.KernelTests;
+
+/// <summary>The machine that the tests run on: what it must have, and where things are.</summary>
+internal static class Machine
+{
+    private static readonly Lazy<string> Compiled = new(Compile);
+
+    /// <summary>The library that the scenarios use: Debian's own.</summary>
+    public static string Libcrypto => "/usr/lib/" + (Environment.Is64BitProcess && System.Runtime.InteropServices.RuntimeInformation.ProcessArchitecture == System.Runtime.InteropServices.Architecture.Arm64 ? "aarch64" : "x86_64") + "-linux-gnu/libcrypto.so.3";
+
+    /// <summary>Folder with the compiled targets.</summary>
+    public static string Targets => Compiled.Value;
+
+    /// <summary>Root of the repository.</summary>
+    public static string Repository { get; } = FindRepository();
+
+    /// <summary>Skips where the machine cannot run BPF; in CI that is a failure.</summary>
+    public static void MustRunBpf()
+    {
+        Need(Environment.IsPrivilegedProcess, "root");
+        Need(File.Exists("/sys/kernel/btf/vmlinux"), "a kernel with BTF");
+        Need(File.Exists(Libcrypto), $"{Libcrypto} (package libssl3)");
+    }
+
+    /// <summary>Runs a tool to its end; its output. Fails the test when it fails.</summary>
+    public static string Run(string tool, params string[] arguments)
+    {
+        using Process process = Process.Start(new ProcessStartInfo(tool, arguments)
+        {
+            RedirectStandardOutput = true,
+            RedirectStandardError = true,
+        })!;
+        Task<string> error = process.StandardError.ReadToEndAsync();
+        string output = process.StandardOutput.ReadToEnd();
+        process.WaitForExit();
+        process.ExitCode.ShouldBe(0, $"{tool} {string.Join(' ', arguments)}: {error.Result}");
+        return output;
+    }
+
+    private static void Need(bool condition, string what)
+    {
+        if (!condition)
+        {
+            string message = $"this test needs {what}";
+            if (Environment.GetEnvironmentVariable("CI") == "true")
+            {
+                throw new InvalidOperationException(message);
+            }
+            Assert.Skip(message);
+        }
+    }
+
+    private static string Compile()
+    {
+        string folder = Directory.CreateTempSubdirectory("kamotel-targets-").FullName;
+        AppDomain.CurrentDomain.ProcessExit += (_, _) => Directory.Delete(folder, recursive: true);
+        string source = Path.Combine(Repository, "tests", "targets");
+        _ = Run("gcc", "-O2", "-o", Path.Combine(folder, "target"), Path.Combine(source, "target.c"), "-ldl", "-lpthread");
+        _ = Run("gcc", "-O2", "-fPIC", "-shared", "-o", Path.Combine(folder, "libcrypto36.so"), Path.Combine(source, "libcrypto36.c"));
+        return folder;
+    }
+
+    private static string FindRepository([CallerFilePath] string self = "") =>
+        Path.GetFullPath(Path.Combine(Path.GetDirectoryName(self)!, "..", ".."));
+}
+
+/// <summary>A folder that goes when the test ends.</summary>
+internal sealed class Scratch : IDisposable
+{
+    public string Path { get; } = Directory.CreateTempSubdirectory("kamotel-test-").FullName;
+
+    public string Copy(string file, string name)
+    {
+        string to = System.IO.Path.Combine(Path, name);
+        File.Copy(file, to);
+        return to;
+    }
+
+    public void Dispose() => Directory.Delete(Path, recursive: true);
+}

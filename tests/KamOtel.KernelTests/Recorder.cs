@@ -1,0 +1,39 @@
+using KamOtel.Diagnosis;
+
+namespace KamOtel.KernelTests;
+
+/// <summary>Keeps what the fleet says.</summary>
+internal sealed class Recorder : IFleetSink
+{
+    public List<(Observation Observation, CallContext Context)> Calls { get; } = [];
+
+    public List<(CoverageGaps Gap, string Detail)> Gaps { get; } = [];
+
+    public List<InstanceContext> Found { get; } = [];
+
+    public List<InstanceSnapshot> Readies { get; } = [];
+
+    public int Ended { get; private set; }
+
+    public void InstanceFound(InstanceContext instance, in Observation observation) => Found.Add(instance);
+
+    public void Call(InstanceContext instance, in Observation observation, in CallContext call) => Calls.Add((observation, call));
+
+    public void Forked(InstanceContext instance, in Observation observation, ProcessRole role)
+    {
+    }
+
+    public void Exited(InstanceContext instance, in Observation observation, ProcessRole role)
+    {
+    }
+
+    public void Ready(InstanceContext instance, InstanceSnapshot snapshot) => Readies.Add(snapshot);
+
+    public void VerdictChanged(InstanceContext instance, InstanceSnapshot snapshot, Verdict before)
+    {
+    }
+
+    public void GapFound(InstanceContext instance, CoverageGaps gap, string detail, ulong timeNs) => Gaps.Add((gap, detail));
+
+    public void InstanceEnded(InstanceContext instance, in Observation observation) => Ended++;
+}

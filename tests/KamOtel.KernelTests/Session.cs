@@ -1,0 +1,97 @@
+using System.Diagnostics;
+using KamOtel.Bpf;
+using KamOtel.Diagnosis;
+using KamOtel.Linux;
+using Microsoft.Extensions.Logging.Abstractions;
+
+namespace KamOtel.KernelTests;
+
+/// <summary>The kernel side, attached to one library and watching one name; keeps all that it sees.</summary>
+internal sealed class Session : IObservationHandler, IDisposable
+{
+    private readonly List<BpfLink> _links = [];
+    private readonly Scratch _scratch = new();
+
+    public Session(string? library = null, int ringBytes = 4 << 20)
+    {
+        Machine.MustRunBpf();
+        Library = library ?? Machine.Libcrypto;
+        Kernel = KernelSide.Load(ringBytes, NullLogger.Instance);
+        Kernel.WatchName(Name);
+        Kernel.AttachTracepoints();
+        Attach(Library);
+    }
+
+    /// <summary>The name of the watched program: of this test alone.</summary>
+    public string Name { get; } = $"kt{Environment.ProcessId}";
+
+    public string Library { get; }
+
+    public KernelSide Kernel { get; }
+
+    public List<Observation> Seen { get; } = [];
+
+    public bool Keep { get; set; } = true;
+
+    public IEnumerable<Observation> Calls => Seen.Where(static o => o.IsCall);
+
+    public void Attach(string path)
+    {
+        using Microsoft.Win32.SafeHandles.SafeFileHandle file = File.OpenHandle(path);
+        ElfFile elf = ElfFile.Open(file, out ElfError? error).ShouldNotBeNull(error?.Message);
+        foreach (ElfFunction function in elf.FindFunctions(KernelSide.Functions, out _))
+        {
+            _links.Add(Kernel.Attach(function.Name, path, function.FileOffset));
+        }
+        _links.ShouldNotBeEmpty();
+    }
+
+    public Target Start(string scenario, int count = 0) => Target.Start(_scratch, Name, Library, scenario, count);
+
+    /// <summary>Runs a scenario and collects until its first process's end was seen.</summary>
+    public IReadOnlyList<Deed> Run(string scenario, int count = 0)
+    {
+        using Target target = Start(scenario, count);
+        CollectUntil(() => target.HasExited, "the target to end");
+        IReadOnlyList<Deed> deeds = target.Finish();
+        CollectUntil(() => Seen.Any(o => o is { Kind: ObservationKind.Exit, LastThread: true } && o.Process.Tgid == target.Pid), "the exit of the target");
+        return deeds;
+    }
+
+    public void CollectUntil(Func<bool> condition, string what)
+    {
+        var clock = Stopwatch.StartNew();
+        while (!condition())
+        {
+            clock.Elapsed.TotalSeconds.ShouldBeLessThan(60, $"waited for {what}");
+            Kernel.Poll(20, this);
+        }
+        Kernel.Consume(this);
+    }
+
+    public void OnObservation(in Observation observation)
+    {
+        if (Keep)
+        {
+            Seen.Add(observation);
+        }
+    }
+
+    public void OnMapping(in ExecutableMapping mapping)
+    {
+    }
+
+    public void OnMappingsLost(ulong count)
+    {
+    }
+
+    public void Dispose()
+    {
+        foreach (BpfLink link in _links)
+        {
+            link.Dispose();
+        }
+        Kernel.Dispose();
+        _scratch.Dispose();
+    }
+}
