@@ -41,7 +41,7 @@ internal static class CommandLine
             {
                 Description = setting.Help,
                 HelpName = setting.Form,
-                Arity = setting.IsList ? ArgumentArity.OneOrMore : ArgumentArity.ExactlyOne,
+                Arity = ArgumentArity.OneOrMore, // Given twice, the last counts.
                 AllowMultipleArgumentsPerToken = false,
             };
             options.Add((setting, option));
@@ -57,7 +57,7 @@ internal static class CommandLine
             RunOptions loaded = Configuration.Load(
                 parsed.GetValue(config),
                 Environment.GetEnvironmentVariable,
-                options.Where(o => parsed.GetResult(o.Option) is { Implicit: false }).Select(o => (o.Setting, (IReadOnlyList<string>)parsed.GetValue(o.Option)!)));
+                options.Where(o => parsed.GetResult(o.Option) is { Implicit: false }).Select(o => (o.Setting, (IReadOnlyList<string>)Chosen(o.Setting, parsed.GetValue(o.Option)!))));
             bool colored = when == "always" || (when == "auto" && !Console.IsOutputRedirected && string.IsNullOrEmpty(Environment.GetEnvironmentVariable("NO_COLOR")));
             StoryPrinter? story = parsed.GetValue(follow) ? new StoryPrinter(output, colored) : null;
             return await AgentHost.RunAsync(loaded, story, cancellation);
@@ -76,13 +76,17 @@ internal static class CommandLine
         return InvokeAsync(root.Parse(arguments), output, error);
     }
 
+    private static string[] Chosen(Setting setting, string[] values) => setting.IsList ? values : [values[^1]];
+
     private static async Task<int> InvokeAsync(ParseResult parsed, TextWriter output, TextWriter error)
     {
         try
         {
             if (parsed.Errors.Count > 0)
             {
-                throw new UsageException(parsed.Errors[0].Message);
+                throw new UsageException(parsed.UnmatchedTokens.Count > 0
+                    ? $"'{parsed.UnmatchedTokens[0]}' is no command or option of kamotel"
+                    : parsed.Errors[0].Message);
             }
             return await parsed.InvokeAsync(new InvocationConfiguration
             {

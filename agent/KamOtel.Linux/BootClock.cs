@@ -35,10 +35,7 @@ public readonly record struct BootClock
         return new(best.Offset);
     }
 
-    /// <summary>The time of day of a boot time in nanoseconds. A boot time that no calendar holds gives the last day there is.</summary>
-    public DateTimeOffset ToTime(ulong bootNs)
-    {
-        Int128 ticks = (((Int128)bootNs + _offsetNs) / TimeSpan.NanosecondsPerTick) + DateTimeOffset.UnixEpoch.Ticks;
-        return new(ticks < 0 ? 0 : ticks > DateTimeOffset.MaxValue.Ticks ? DateTimeOffset.MaxValue.Ticks : (long)ticks, TimeSpan.Zero);
-    }
+    /// <summary>The time of day of a boot time in nanoseconds.</summary>
+    public DateTimeOffset ToTime(ulong bootNs) =>
+        DateTimeOffset.UnixEpoch.AddTicks((long)(((Int128)bootNs + _offsetNs) / TimeSpan.NanosecondsPerTick));
 }

@@ -26,7 +26,7 @@ public sealed class LibraryScan(string root = "/")
     /// Every <c>libcrypto*.so*</c> in the loader's directories (<c>/etc/ld.so.conf</c> and what it includes, and the usual ones)
     /// and in the directories given; also under the names that Python wheels give their own copies.
     /// </summary>
-    /// <param name="extraDirectories">More directories, below the root.</param>
+    /// <param name="extraDirectories">More directories: absolute paths, below the root.</param>
     /// <param name="systemDirectories">False: only <paramref name="extraDirectories"/>.</param>
     public ScanResult Libraries(IEnumerable<string> extraDirectories, bool systemDirectories = true)
     {
@@ -35,6 +35,12 @@ public sealed class LibraryScan(string root = "/")
         foreach (string directory in extraDirectories)
         {
             // Somebody asked for this one: its absence is news.
+            if (!directory.StartsWith('/'))
+            {
+                scan.Warnings.Add($"{directory} is no absolute path");
+                continue;
+            }
+
             if (_paths.Resolve(directory) is null)
             {
                 scan.Warnings.Add($"there is no directory {_paths.Outside(directory)}");
@@ -142,6 +148,9 @@ public sealed class LibraryScan(string root = "/")
     /// <summary>What one scan has looked at so far.</summary>
     private sealed class Scan(RootedPaths paths)
     {
+        // .NET's default would pass over hidden files, and over directories that may not be read, without a word.
+        private static readonly EnumerationOptions Everything = new() { IgnoreInaccessible = false, AttributesToSkip = FileAttributes.None };
+
         private readonly SortedSet<string> _found = new(StringComparer.Ordinal);
         private readonly HashSet<string> _done = new(StringComparer.Ordinal);
 
@@ -185,7 +194,7 @@ public sealed class LibraryScan(string root = "/")
             }
 
             return Try(paths.Outside(real), static path =>
-                new FileSystemEnumerable<string>(path, static (ref entry) => entry.FileName.ToString()).Order(StringComparer.Ordinal).ToList()) ?? [];
+                new FileSystemEnumerable<string>(path, static (ref entry) => entry.FileName.ToString(), Everything).Order(StringComparer.Ordinal).ToList()) ?? [];
         }
 
         /// <summary>The paths that match a pattern with <c>*</c> and <c>?</c> in any of its parts.</summary>

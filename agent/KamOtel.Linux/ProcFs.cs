@@ -120,7 +120,7 @@ public sealed class ProcFs(string root = "/proc")
 
     /// <summary>
     /// Opens a file by the path that the process sees, as in its own root: links lead nowhere outside it. Regular files only;
-    /// a fifo or device is not even opened.
+    /// a fifo or device is not even opened. The caller disposes of the handle.
     /// </summary>
     public ProcOutcome<SafeFileHandle> OpenRooted(int pid, string path)
     {
@@ -139,18 +139,18 @@ public sealed class ProcFs(string root = "/proc")
         }
 
         using SafeFileHandle place = Native.OpenBelow(directory, path, Native.PathOnly, Native.ResolveInRoot | Native.ResolveNoMagicLinks);
-        return OpenRegular(place, what, ReadRemedy);
+        return RegularFile.Open(place, what, ReadRemedy);
     }
 
     /// <summary>
     /// Opens the very file that the process maps at <c>start .. end</c> (a whole mapping, as <see cref="ReadMaps"/> gives it),
-    /// even when its path is gone or leads to a newer file. Regular files only.
+    /// even when its path is gone or leads to a newer file. Regular files only. The caller disposes of the handle.
     /// </summary>
     public ProcOutcome<SafeFileHandle> OpenMapping(int pid, ulong start, ulong end)
     {
         string path = PathOf(pid, $"map_files/{start:x}-{end:x}");
         using SafeFileHandle place = Native.Open(path, Native.PathOnly);
-        return OpenRegular(place, path, MappingRemedy);
+        return RegularFile.Open(place, path, MappingRemedy);
     }
 
     /// <summary>Where a link such as <c>exe</c> or <c>cwd</c> leads.</summary>
@@ -197,34 +197,6 @@ public sealed class ProcFs(string root = "/proc")
         }
 
         return length;
-    }
-
-    /// <summary>
-    /// Opens for reading what <paramref name="place"/> (O_PATH) refers to. Looked at first: opening a fifo could wait, opening a
-    /// device could do anything.
-    /// </summary>
-    private static ProcOutcome<SafeFileHandle> OpenRegular(SafeFileHandle place, string what, string remedy)
-    {
-        if (place.IsInvalid || !Native.TryStat(place, out Native.FileStatus status))
-        {
-            return ProcFailure.FromErrno(Native.LastError, what, remedy);
-        }
-
-        if (!status.IsRegular)
-        {
-            return new ProcFailure(ProcStatus.Unavailable, $"{what} is a {status.Kind}, not a regular file");
-        }
-
-        // By the descriptor, so that it is the file just looked at. Our own /proc: the descriptor is ours.
-        SafeFileHandle file = Native.Open($"/proc/self/fd/{place.DangerousGetHandle()}", Native.ReadOnly | Native.NonBlocking);
-        if (!file.IsInvalid)
-        {
-            return file;
-        }
-
-        int errno = Native.LastError;
-        file.Dispose();
-        return ProcFailure.FromErrno(errno, what, remedy);
     }
 
     /// <summary>The entries of a directory that are numbers, in the kernel's order.</summary>
