@@ -29,7 +29,7 @@ public sealed class BadInputTests
     [InlineData("run", "--listen", "127.0.0.1:70000")]
     [InlineData("run", "--ring-bytes", "1000")]
     [InlineData("run", "--ring-bytes", "-4096")]
-    [InlineData("run", "--settle-seconds", "soon")]
+    [InlineData("run", "--settle", "soon")]
     [InlineData("run", "--config", "/nonexistent/kamotel.json")]
     [InlineData("run", "--watch")]
     public async Task A_usage_error_ends_with_code_64_and_points_to_the_help(params string[] arguments)
@@ -113,7 +113,7 @@ public sealed class BadInputTests
         help.Output.ShouldContain("run");
         Ended run = await Run("run", "--help");
         run.Code.ShouldBe(0, run.ToString());
-        foreach (string option in new[] { "--listen", "--watch", "--ring-bytes", "--settle-seconds", "--follow", "--config" })
+        foreach (string option in new[] { "--listen", "--watch", "--ring-bytes", "--settle", "--follow", "--config" })
         {
             run.Output.ShouldContain(option);
         }
