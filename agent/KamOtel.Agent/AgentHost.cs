@@ -48,6 +48,8 @@ internal static partial class AgentHost
         WebApplicationBuilder builder = WebApplication.CreateEmptyBuilder(new WebApplicationOptions { ApplicationName = "kamotel" });
         builder.Logging.SetMinimumLevel(options.LogLevel);
         builder.Logging.AddFilter("Microsoft", LogLevel.Warning);
+        // It logs what fails the start, and throws it: once is enough, and the command line says it better.
+        builder.Logging.AddFilter("Microsoft.Extensions.Hosting.Internal.Host", LogLevel.None);
         builder.Logging.AddProvider(new StderrLoggerProvider(Console.Error, options.LogJson));
         builder.WebHost.UseKestrelCore().ConfigureKestrel(kestrel =>
         {

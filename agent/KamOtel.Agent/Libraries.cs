@@ -61,7 +61,7 @@ internal sealed partial class Libraries(KernelSide kernel, ILogger logger) : IDi
                 _byKey[kept] = state;
             }
         }
-        LibraryState found = Examine(file, path);
+        LibraryState found = Examine(file, path, key);
         _byKey[key] = found;
         if (found.IsLibcrypto)
         {
@@ -93,7 +93,7 @@ internal sealed partial class Libraries(KernelSide kernel, ILogger logger) : IDi
         _links.Clear();
     }
 
-    private LibraryState Examine(SafeFileHandle file, string path)
+    private LibraryState Examine(SafeFileHandle file, string path, FileKey key)
     {
         bool named = IsNamedLibcrypto(path);
         if (!ElfFile.Open(file).TryGet(out ElfFile? elf, out ElfError? error)
@@ -109,15 +109,17 @@ internal sealed partial class Libraries(KernelSide kernel, ILogger logger) : IDi
         }
         try
         {
-            FileIdentity? identity = kernel.Identify(file);
-            if (identity is { } twin && _byIdentity.TryGetValue(twin, out LibraryState? probed))
+            // A kernel that cannot tell what lies below an overlay takes the file at its word.
+            FileIdentity identity = kernel.Identify(file) ?? new FileIdentity((key.DeviceMajor << 20) | key.DeviceMinor, key.Inode);
+            if (_byIdentity.TryGetValue(identity, out LibraryState? probed))
             {
                 return probed;
             }
             LibraryState attached = Attach(file, path, functions.Found);
-            if (identity is { } own)
+            if (!attached.Functions.IsEmpty)
             {
-                _byIdentity[own] = attached;
+                // The probes hold the inode: its number is not used again.
+                _byIdentity[identity] = attached;
             }
             return attached;
         }

@@ -102,7 +102,7 @@ internal sealed class StartTrace(InstanceContext instance)
 }
 
 /// <summary>The starts that are under way. One thread.</summary>
-internal sealed class StartTraces
+internal sealed class StartTraces(TelemetryCounters counters)
 {
     /// <summary>More servers than ever start at once on a host.</summary>
     private const int MaxStarts = 1024;
@@ -115,9 +115,17 @@ internal sealed class StartTraces
         InstanceId id = item.Instance.Id;
         if (item.Kind == ItemKind.Found)
         {
-            if (item.Instance.SinceExec && _starts.Count < MaxStarts)
+            if (!item.Instance.SinceExec)
+            {
+                return null;
+            }
+            if (_starts.Count < MaxStarts)
             {
                 _starts[id] = new StartTrace(item.Instance);
+            }
+            else
+            {
+                counters.CountDropped(Signal.Traces, DropReason.QueueFull);
             }
             return null;
         }

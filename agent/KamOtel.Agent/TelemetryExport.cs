@@ -22,7 +22,6 @@ internal sealed partial class TelemetryExport(OtlpSettings settings, TelemetrySi
 
     private readonly ActivitySource _source = new(Instruments.Scope, CommandLine.Build.Version);
     private readonly CancellationTokenSource _stopping = new();
-    private readonly StartTraces _traces = new();
     private MeterProvider? _metrics;
     private TracerProvider? _tracer;
     private ILoggerFactory? _loggers;
@@ -31,19 +30,6 @@ internal sealed partial class TelemetryExport(OtlpSettings settings, TelemetrySi
     private Task? _drain;
     private int _logQueue;
     private int _traceQueue;
-
-    /// <summary>Counts an item that will never leave.</summary>
-    public static void CountLost(TelemetryCounters counters, OtlpSettings settings, in TelemetryItem item)
-    {
-        if (settings.Logs && TelemetrySink.IsLogged(in item))
-        {
-            counters.CountDropped(Signal.Logs, DropReason.QueueFull);
-        }
-        if (settings.Traces && item.Kind == ItemKind.Ready)
-        {
-            counters.CountDropped(Signal.Traces, DropReason.QueueFull);
-        }
-    }
 
     public Task StartAsync(CancellationToken cancellationToken)
     {
@@ -131,30 +117,31 @@ internal sealed partial class TelemetryExport(OtlpSettings settings, TelemetrySi
     {
         await foreach (TelemetryItem item in sink.Items.ReadAllAsync(CancellationToken.None))
         {
-            if (!await HasRoomAsync())
+            Signal signal = item.Signal;
+            if (!await HasRoomAsync(signal))
             {
-                CountLost(counters, settings, in item);
+                counters.CountDropped(signal, DropReason.QueueFull);
                 continue;
             }
-            if (settings.Logs && TelemetrySink.IsLogged(in item))
+            counters.CountOffered(signal);
+            if (item.Start is { } start)
             {
-                counters.CountOffered(Signal.Logs);
-                EventLog.Write(_events!, in item);
-            }
-            if (settings.Traces && _traces.Take(in item) is { } start)
-            {
-                counters.CountOffered(Signal.Traces);
                 start.Emit(_source);
+            }
+            else
+            {
+                EventLog.Write(_events!, in item);
             }
         }
     }
 
     /// <summary>
-    /// Waits until the SDK's queues have room, for they drop without a count. False when the agent stops before.
+    /// Waits until the SDK's queue has room, for it drops without a count. False when the agent stops before.
     /// </summary>
-    private async ValueTask<bool> HasRoomAsync()
+    private async ValueTask<bool> HasRoomAsync(Signal signal)
     {
-        while (counters.InFlight(Signal.Logs) >= Math.Max(1, _logQueue) || counters.InFlight(Signal.Traces) >= Math.Max(1, _traceQueue))
+        int most = Math.Max(1, signal == Signal.Logs ? _logQueue : _traceQueue);
+        while (counters.InFlight(signal) >= most)
         {
             if (_stopping.IsCancellationRequested)
             {

@@ -14,6 +14,7 @@ internal enum ItemKind
     Verdict,
     Gap,
     Ended,
+    Start,
 }
 
 /// <summary>One conclusion of the fleet on its way to logs and spans.</summary>
@@ -32,6 +33,11 @@ internal readonly record struct TelemetryItem(ItemKind Kind, InstanceContext Ins
     public string? Detail { get; init; }
 
     public ulong TimeNs { get; init; }
+
+    /// <summary>The start of a server that is over: a span. Null for what becomes a log record.</summary>
+    public StartTrace? Start { get; init; }
+
+    public Signal Signal => Start is null ? Signal.Logs : Signal.Traces;
 }
 
 /// <summary>
@@ -45,6 +51,8 @@ internal sealed class TelemetrySink(OtlpSettings settings, TelemetryCounters cou
 
     private readonly Channel<TelemetryItem> _channel = Channel.CreateBounded<TelemetryItem>(
         new BoundedChannelOptions(Capacity) { SingleReader = true, FullMode = BoundedChannelFullMode.Wait });
+
+    private readonly StartTraces _starts = new(counters);
 
     public ChannelReader<TelemetryItem> Items => _channel.Reader;
 
@@ -75,15 +83,24 @@ internal sealed class TelemetrySink(OtlpSettings settings, TelemetryCounters cou
     /// <summary>No more will come.</summary>
     public void Complete() => _ = _channel.Writer.TryComplete();
 
-    /// <summary>Whether an item becomes a log record, and not only a part of a span.</summary>
-    public static bool IsLogged(in TelemetryItem item) =>
-        item.Kind != ItemKind.Forked && (item.Kind != ItemKind.Exited || item.Observation.Status != 0);
-
-    private void Offer(TelemetryItem item)
+    private void Offer(in TelemetryItem item)
     {
-        if ((settings.Logs || settings.Traces) && !_channel.Writer.TryWrite(item))
+        // Forks, and ends as they should be, are part of the span only.
+        if (settings.Logs && item.Kind != ItemKind.Forked && (item.Kind != ItemKind.Exited || item.Observation.Status != 0))
         {
-            TelemetryExport.CountLost(counters, settings, in item);
+            Write(in item);
+        }
+        if (settings.Traces && _starts.Take(in item) is { } start)
+        {
+            Write(new TelemetryItem(ItemKind.Start, item.Instance) { Start = start });
+        }
+    }
+
+    private void Write(in TelemetryItem item)
+    {
+        if (!_channel.Writer.TryWrite(item))
+        {
+            counters.CountDropped(item.Signal, DropReason.QueueFull);
         }
     }
 }

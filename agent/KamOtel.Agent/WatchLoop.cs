@@ -29,19 +29,31 @@ internal sealed partial class WatchLoop(
     /// <inheritdoc/>
     public Task StopAsync(CancellationToken cancellationToken)
     {
-        _stopping.Cancel();
-        _watcher?.Wake();
-        _thread?.Join();
-        state.SetNotReady("the agent is stopping");
+        End();
         return Task.CompletedTask;
     }
 
     /// <inheritdoc/>
     public void Dispose()
     {
+        // Where another service fails the start, nobody calls StopAsync.
+        End();
         _watcher?.Dispose();
         _watcher = null;
         _stopping.Dispose();
+    }
+
+    private void End()
+    {
+        if (_thread is null)
+        {
+            return;
+        }
+        _stopping.Cancel();
+        _watcher!.Wake();
+        _thread.Join();
+        _thread = null;
+        state.SetNotReady("the agent is stopping");
     }
 
     private void Run()

@@ -100,12 +100,11 @@ internal sealed partial class Watcher : IObservationHandler, IDisposable
     public void OnObservation(in Observation observation)
     {
         _changed = true;
-        _fleet.Observe(in observation);
+        _fleet.Observe(in observation, observation is { Kind: ObservationKind.Exec, Watched: true } ? NameOf(observation.Process) : null);
         switch (observation.Kind)
         {
             case ObservationKind.Exec when observation.Watched:
                 _watched[observation.Process.Tgid] = observation.Process;
-                NameInstance(observation.Instance, observation.Process);
                 LookAtMappings(observation.Process, observation.TimeNs);
                 break;
             case ObservationKind.Exec:
@@ -185,7 +184,10 @@ internal sealed partial class Watcher : IObservationHandler, IDisposable
         }
         try
         {
-            _kernel.WatchProcess(stat.Id, instance);
+            if (!_kernel.WatchProcess(stat.Id, instance))
+            {
+                return false;
+            }
         }
         catch (BpfException e)
         {
@@ -209,22 +211,13 @@ internal sealed partial class Watcher : IObservationHandler, IDisposable
             Name = stat.Name,
             Other = child && stats.TryGetValue(stat.ParentPid, out ProcessStat? parent) ? parent.Id : default,
         };
-        _fleet.Observe(in observation);
-        if (!child)
-        {
-            NameInstance(instance, stat.Id);
-        }
+        _fleet.Observe(in observation, child ? null : NameOf(stat.Id));
         LookAtMappings(stat.Id, mappedNs: 0);
         return true;
     }
 
-    private void NameInstance(InstanceId instance, ProcessId process)
-    {
-        if (TargetName.Of(_proc, process).TryGet(out string? target))
-        {
-            _fleet.Name(instance, target);
-        }
-    }
+    /// <summary>What a server is called outside; null when it is gone already.</summary>
+    private string? NameOf(ProcessId process) => TargetName.Of(_proc, process).TryGet(out string? target) ? target : null;
 
     /// <summary>What a process has mapped before anybody could tell of it: its executable, or all of a seeded one.</summary>
     private void LookAtMappings(ProcessId process, ulong mappedNs)

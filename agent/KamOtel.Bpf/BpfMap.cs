@@ -43,6 +43,22 @@ public readonly unsafe struct BpfMap
         }
     }
 
+    /// <summary>Adds an entry; false when the key has one, which stays as it is.</summary>
+    /// <exception cref="BpfException">The map is full.</exception>
+    public bool TryAdd<TKey, TValue>(TKey key, TValue value)
+        where TKey : unmanaged
+        where TValue : unmanaged
+    {
+        int error = Libbpf.bpf_map_update_elem(Fd, &key, &value, Libbpf.NoExist);
+        GC.KeepAlive(_owner);
+        return error switch
+        {
+            >= 0 => true,
+            -Libc.EEXIST => false,
+            _ => throw new BpfException($"map {_name} takes no entry", -error),
+        };
+    }
+
     /// <summary>Removes an entry; false when there was none.</summary>
     public bool Remove<TKey>(TKey key)
         where TKey : unmanaged

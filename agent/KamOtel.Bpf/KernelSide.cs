@@ -133,10 +133,13 @@ public sealed unsafe class KernelSide : IRecordHandler, IDisposable
         }
     }
 
-    /// <summary>Watches a process that runs already, as part of an instance.</summary>
+    /// <summary>
+    /// Watches a process that runs already, as part of an instance. False when the kernel side watches it: it saw the
+    /// exec or the fork, and the ring tells.
+    /// </summary>
     /// <exception cref="BpfException">The map is full.</exception>
-    public void WatchProcess(ProcessId process, InstanceId instance) =>
-        _watched.Set((uint)process.Tgid, new Events.WatchedEntry
+    public bool WatchProcess(ProcessId process, InstanceId instance) =>
+        _watched.TryAdd((uint)process.Tgid, new Events.WatchedEntry
         {
             StartTicks = process.StartTicks,
             InstanceNs = instance.SinceNs,

@@ -7,6 +7,9 @@ internal static unsafe partial class Libbpf
 {
     private const string Library = "libbpf.so.1";
 
+    /// <summary>BPF_NOEXIST: add, never replace.</summary>
+    internal const ulong NoExist = 1;
+
     [LibraryImport(Library)]
     internal static partial byte* libbpf_version_string();
 

@@ -13,6 +13,7 @@ internal static unsafe partial class Libc
     internal const int EAGAIN = 11;
     internal const int ENOMEM = 12;
     internal const int EACCES = 13;
+    internal const int EEXIST = 17;
     internal const int ENODEV = 19;
     internal const int EINVAL = 22;
     internal const int EOPNOTSUPP = 95;

@@ -45,7 +45,7 @@ internal readonly record struct Assessment(Verdict Verdict, string Reason, Cover
             string seen = gaps == CoverageGaps.None ? "" : $" (not seen: {Describe(gaps, instance)})";
             return new(
                 Verdict.Exposed,
-                $"Thread#1 of root holds {rootSlots} OpenSSL slot{(rootSlots == 1 ? "" : "s")}, {workers}; only inspection can tell whether they are shared{seen}",
+                $"Thread#1 of root holds pointers in {rootSlots} OpenSSL slot{(rootSlots == 1 ? "" : "s")}, {workers}; only inspection can tell whether they are shared{seen}",
                 gaps);
         }
         if (gaps != CoverageGaps.None)

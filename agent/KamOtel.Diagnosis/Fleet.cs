@@ -35,15 +35,20 @@ public sealed class Fleet
     }
 
     /// <summary>Takes one observation. Never throws, whatever the order in which observations come.</summary>
-    public void Observe(in Observation observation)
+    /// <param name="observation">What was observed.</param>
+    /// <param name="target">
+    /// What the server is called outside, where the observation is the first of an instance and the agent knows; else the
+    /// name of the task is taken.
+    /// </param>
+    public void Observe(in Observation observation, string? target = null)
     {
         switch (observation.Kind)
         {
             case ObservationKind.Exec:
-                Exec(in observation);
+                Exec(in observation, target);
                 break;
             case ObservationKind.Seeded:
-                Seed(in observation);
+                Seed(in observation, target);
                 break;
             case ObservationKind.Fork:
                 Fork(in observation);
@@ -61,8 +66,7 @@ public sealed class Fleet
     }
 
     /// <summary>
-    /// Gives an instance its outside name. Called by the agent as soon as it knows, before the instance's first
-    /// call where possible; counters made so far move along.
+    /// Gives an instance its outside name when the agent learns it late; counters made so far move along.
     /// </summary>
     public void Name(InstanceId instance, string target)
     {
@@ -70,13 +74,13 @@ public sealed class Fleet
         {
             return;
         }
-        target = Admit(target);
         Counters before = Target(known.Context.Target);
         before.Add(known.Counters, -1);
         if (before.IsEmpty && _instances.Values.All(i => ReferenceEquals(i, known) || i.Context.Target != known.Context.Target))
         {
             _ = _targets.Remove(known.Context.Target);
         }
+        target = Admit(target);
         known.Context = known.Context with { Target = target };
         Target(target).Add(known.Counters, 1);
     }
@@ -110,6 +114,10 @@ public sealed class Fleet
     /// <summary>The kernel side dropped <paramref name="count"/> events: nobody knows whose.</summary>
     public void EventsLost(ulong count, ulong timeNs)
     {
+        if (count == 0)
+        {
+            return;
+        }
         foreach (Instance instance in _instances.Values)
         {
             instance.EventsLost += count;
@@ -130,7 +138,7 @@ public sealed class Fleet
                 {
                     instance.ReadyNs = instance.LastForkNs;
                     instance.Changed = true;
-                    Judge(instance);
+                    Judge(instance, ready: true);
                     _sink.Ready(instance.Context, instance.Snapshot());
                 }
                 else
@@ -165,23 +173,28 @@ public sealed class Fleet
     private static bool IsForking(Instance instance) =>
         instance.Root is { } root && (root.Forked > 0 || root.Children.Count > 0);
 
-    private void Exec(in Observation observation)
+    private void Exec(in Observation observation, string? target)
     {
         if (_processes.TryGetValue(observation.Process, out (Instance Instance, TrackedProcess Process) before))
         {
+            if (observation.Watched && before.Instance.Context.Id == observation.Instance)
+            {
+                return;
+            }
+            before.Process.Parent?.Disown(before.Process);
             Leave(before.Instance, before.Process, in observation);
         }
         if (!observation.Watched || observation.Instance == default || _instances.ContainsKey(observation.Instance))
         {
             return;
         }
-        Instance instance = Found(in observation, observation.Name.ToString(), sinceExec: true, observation.TimeNs);
+        Instance instance = Found(in observation, target, sinceExec: true, observation.TimeNs);
         Join(instance, new TrackedProcess(observation.Process, parentId: null, parent: null, new Ledger()));
         instance.Counters.Execs++;
         Target(instance.Context.Target).Execs++;
     }
 
-    private void Seed(in Observation observation)
+    private void Seed(in Observation observation, string? target)
     {
         if (observation.Instance == default || _processes.ContainsKey(observation.Process))
         {
@@ -189,7 +202,7 @@ public sealed class Fleet
         }
         if (!_instances.TryGetValue(observation.Instance, out Instance? instance))
         {
-            instance = Found(in observation, observation.Name.ToString(), sinceExec: false, observation.Instance.SinceNs);
+            instance = Found(in observation, target, sinceExec: false, observation.Instance.SinceNs);
             _ = instance.AddGap(CoverageGaps.StartedBefore);
         }
         TrackedProcess? parent = ParentIn(instance, observation.Other);
@@ -208,7 +221,7 @@ public sealed class Fleet
             return;
         }
         Ledger ledger = parent.Ledger.Fork(observation.Tid, observation.Other.Tgid);
-        var child = new TrackedProcess(observation.Other, parent.Id, parent, ledger);
+        var child = new TrackedProcess(observation.Other, parent.Id, parent, ledger) { MainThreadCallsBeforeFork = parent.MainThreadCallsBeforeFork };
         parent.Forked++;
         parent.OnlyChild = parent.Forked == 1 ? child : null;
         Join(instance, child);
@@ -271,9 +284,9 @@ public sealed class Fleet
                 AddGap(instance, CoverageGaps.KeyUnread, "", $"a key at 0x{observation.KeyAddress:x} in process {process.Id} could not be read", observation.TimeNs);
                 break;
         }
-        if (phase == CallPhase.BeforeFork && observation.MainThread && (value is SlotValueKind.Pointer or SlotValueKind.Sentinel))
+        if (instance.Context.SinceExec && process.Forked == 0 && observation.MainThread && value is SlotValueKind.Pointer or SlotValueKind.Sentinel)
         {
-            instance.MainThreadCallsBeforeFork++;
+            process.MainThreadCallsBeforeFork++;
         }
         instance.Changed |= observation.MainThread;
         instance.Counters.CountCall(observation.Kind, observation.MainThread, phase, value);
@@ -294,7 +307,7 @@ public sealed class Fleet
         }
         if (!_instances.TryGetValue(observation.Instance, out Instance? instance))
         {
-            instance = Found(in observation, "unknown", sinceExec: false, observation.Instance.SinceNs);
+            instance = Found(in observation, target: null, sinceExec: false, observation.Instance.SinceNs);
         }
         var process = new TrackedProcess(observation.Process, parentId: null, parent: null, new Ledger());
         Join(instance, process);
@@ -302,10 +315,10 @@ public sealed class Fleet
         return (instance, process);
     }
 
-    private Instance Found(in Observation observation, string program, bool sinceExec, ulong startedNs)
+    private Instance Found(in Observation observation, string? target, bool sinceExec, ulong startedNs)
     {
-        string target = Admit(program);
-        var instance = new Instance(new InstanceContext(observation.Instance, target, program, sinceExec, startedNs));
+        string program = observation.Name == default ? "unknown" : observation.Name.ToString();
+        var instance = new Instance(new InstanceContext(observation.Instance, Admit(target ?? program), program, sinceExec, startedNs));
         _instances[observation.Instance] = instance;
         _sink.InstanceFound(instance.Context, in observation);
         return instance;
@@ -337,14 +350,24 @@ public sealed class Fleet
     private static TrackedProcess? ParentIn(Instance instance, ProcessId parent) =>
         instance.Processes.TryGetValue(parent, out TrackedProcess? process) ? process : null;
 
-    private void Judge(Instance instance)
+    /// <summary>
+    /// Judges anew, and tells it when verdict or coverage changed. A reason alone moves with every fork: the snapshot has
+    /// the newest, and it is told once, when the server is ready.
+    /// </summary>
+    private void Judge(Instance instance, bool ready = false)
     {
-        Assessment before = instance.Assessment;
-        instance.Assessment = Assessment.Of(instance);
         instance.Changed = false;
-        if (instance.Assessment != before)
+        if (instance is { IsStopping: true, Told: not null })
         {
-            _sink.VerdictChanged(instance.Context, instance.Snapshot(), before.Verdict);
+            return;
+        }
+        Assessment assessment = Assessment.Of(instance);
+        Assessment? told = instance.Told;
+        instance.Assessment = assessment;
+        if (told is not { } last || last.Verdict != assessment.Verdict || last.Gaps != assessment.Gaps || (ready && last.Reason != assessment.Reason))
+        {
+            instance.Told = assessment;
+            _sink.VerdictChanged(instance.Context, instance.Snapshot(), told?.Verdict ?? Verdict.Unknown);
         }
     }
 

@@ -20,7 +20,7 @@ public interface IFleetSink
     /// <summary>The workers have been forked and nothing forked since: the start is over.</summary>
     void Ready(InstanceContext instance, InstanceSnapshot snapshot);
 
-    /// <summary>The verdict, its reason or the coverage changed.</summary>
+    /// <summary>The verdict or the coverage changed, or the server is ready and there is a newer reason.</summary>
     void VerdictChanged(InstanceContext instance, InstanceSnapshot snapshot, Verdict before);
 
     /// <summary>Something of the instance could not be seen.</summary>

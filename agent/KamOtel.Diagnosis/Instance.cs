@@ -27,12 +27,16 @@ internal sealed class Instance(InstanceContext context)
 
     public ulong? ReadyNs { get; set; }
 
-    public long MainThreadCallsBeforeFork { get; set; }
-
     /// <summary>Something happened that may change the verdict.</summary>
     public bool Changed { get; set; } = true;
 
     public Assessment Assessment { get; set; } = new(Verdict.Unknown, "", CoverageGaps.None);
+
+    /// <summary>What the sink was told last.</summary>
+    public Assessment? Told { get; set; }
+
+    /// <summary>It ran, and its last worker is gone: what the root tidies up now says nothing of the server as it ran.</summary>
+    public bool IsStopping => ReadyNs is not null && _processes.Count == 1;
 
     public IReadOnlyDictionary<ProcessId, TrackedProcess> Processes => _processes;
 
@@ -96,7 +100,7 @@ internal sealed class Instance(InstanceContext context)
         Verdict = Assessment.Verdict,
         Reason = Assessment.Reason,
         Gaps = Assessment.Gaps,
-        MainThreadCallsBeforeFork = MainThreadCallsBeforeFork,
+        MainThreadCallsBeforeFork = Root?.MainThreadCallsBeforeFork ?? 0,
         LibraryGapNs = LibraryGapNs,
     };
 

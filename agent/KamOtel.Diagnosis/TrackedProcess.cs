@@ -22,6 +22,12 @@ internal sealed class TrackedProcess(ProcessId id, ProcessId? parentId, TrackedP
 
     public bool Gone { get; set; }
 
+    /// <summary>
+    /// Calls that stored something in Thread#1 of this process before it forked, and of the launchers before it: what a
+    /// debugger shows.
+    /// </summary>
+    public long MainThreadCallsBeforeFork { get; set; }
+
     public Ledger Ledger { get; } = ledger;
 
     public IReadOnlyDictionary<SlotKey, Slot> MainThreadSlots => Ledger.Of(Id.Tgid);
@@ -38,6 +44,13 @@ internal sealed class TrackedProcess(ProcessId id, ProcessId? parentId, TrackedP
             at = child;
         }
         return at;
+    }
+
+    /// <summary>A child went off to another program: it never was a worker.</summary>
+    public void Disown(TrackedProcess child)
+    {
+        Forked--;
+        OnlyChild = Forked == 1 ? Children.Find(c => !ReferenceEquals(c, child)) : null;
     }
 
     public bool IsAbove(TrackedProcess other)

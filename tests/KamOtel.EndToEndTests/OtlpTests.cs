@@ -42,8 +42,7 @@ public sealed class OtlpTests
         {
             thread.Select(static call => call.TimeUnixNano).ShouldBeInOrder();
         }
-        // The handshake was a worker's.
-        calls.ShouldContain(static call => call.Attributes.Get("kamotel.role") == "worker" && call.Attributes.Get("kamotel.phase") == "after_fork");
+        calls.ShouldContain(static call => call.Attributes.Get("kamotel.role") == "root" && call.Attributes.Get("kamotel.phase") == "before_fork");
         string[] names = [.. receiver.Logs.Where(log => log.Attributes.Get("kamotel.target") == server.Configuration).Select(static log => log.EventName())];
         names.Count(static name => name == "kamotel.instance.found").ShouldBe(1);
         names.Count(static name => name == "kamotel.instance.ready").ShouldBe(1);

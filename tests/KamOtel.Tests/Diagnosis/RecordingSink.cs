@@ -1,0 +1,76 @@
+using KamOtel.Diagnosis;
+
+namespace KamOtel.Tests.Diagnosis;
+
+/// <summary>Writes down all that the fleet concludes.</summary>
+internal sealed class RecordingSink : IFleetSink
+{
+    public List<string> Told { get; } = [];
+
+    public List<InstanceContext> Found { get; } = [];
+
+    public List<InstanceContext> Ended { get; } = [];
+
+    public List<(InstanceContext Instance, Observation Observation, CallContext Call)> Calls { get; } = [];
+
+    public List<(ProcessId Child, ProcessRole Role)> Forks { get; } = [];
+
+    public List<(ProcessId Process, ProcessRole Role)> Exits { get; } = [];
+
+    public List<InstanceSnapshot> Readies { get; } = [];
+
+    public List<(InstanceSnapshot Now, Verdict Before)> Verdicts { get; } = [];
+
+    public List<(InstanceId Instance, CoverageGaps Gap, string Detail)> Gaps { get; } = [];
+
+    public Action<InstanceContext>? OnFound { get; set; }
+
+    public void InstanceFound(InstanceContext instance, in Observation observation)
+    {
+        Told.Add("found");
+        Found.Add(instance);
+        OnFound?.Invoke(instance);
+    }
+
+    public void Call(InstanceContext instance, in Observation observation, in CallContext call)
+    {
+        Told.Add("call");
+        Calls.Add((instance, observation, call));
+    }
+
+    public void Forked(InstanceContext instance, in Observation observation, ProcessRole role)
+    {
+        Told.Add("forked");
+        Forks.Add((observation.Other, role));
+    }
+
+    public void Exited(InstanceContext instance, in Observation observation, ProcessRole role)
+    {
+        Told.Add("exited");
+        Exits.Add((observation.Process, role));
+    }
+
+    public void Ready(InstanceContext instance, InstanceSnapshot snapshot)
+    {
+        Told.Add("ready");
+        Readies.Add(snapshot);
+    }
+
+    public void VerdictChanged(InstanceContext instance, InstanceSnapshot snapshot, Verdict before)
+    {
+        Told.Add($"verdict {snapshot.Verdict}");
+        Verdicts.Add((snapshot, before));
+    }
+
+    public void GapFound(InstanceContext instance, CoverageGaps gap, string detail, ulong timeNs)
+    {
+        Told.Add($"gap {gap}");
+        Gaps.Add((instance.Id, gap, detail));
+    }
+
+    public void InstanceEnded(InstanceContext instance, in Observation observation)
+    {
+        Told.Add("ended");
+        Ended.Add(instance);
+    }
+}
