@@ -12,7 +12,7 @@ internal static class CommandLine
     private const string Epilog = """
 
         Every option but --config, --follow and --color can also be set by a KAMOTEL_* variable (KAMOTEL_LISTEN,
-        KAMOTEL_RING_BYTES, …) or a key in kamotel.json (listen, ringBytes, …); the command line wins, then the
+        KAMOTEL_RING_BYTES, …) or a key in appsettings.json (listen, ringBytes, …); the command line wins, then the
         environment. OTLP is sent when OTEL_EXPORTER_OTLP_ENDPOINT is set; the other standard OTEL_* variables count.
 
         Exit status: 0 stopped by a signal, 64 usage, 69 something needed is not there (a kernel with BTF, libbpf,

@@ -6,7 +6,7 @@ namespace KamOtel.Agent;
 internal static class Configuration
 {
     /// <summary>The file that is read when none is named, if it is there.</summary>
-    public const string DefaultFile = "/etc/kamotel/kamotel.json";
+    public const string DefaultFile = "/etc/kamotel/appsettings.json";
 
     private const long MaxFileBytes = 1 << 20;
 
@@ -57,7 +57,7 @@ internal static class Configuration
                 {
                     continue;
                 }
-                Setting setting = Settings.All.FirstOrDefault(s => s.Key == property.Name)
+                Setting setting = Settings.All.FirstOrDefault(s => s.Key.Equals(property.Name, StringComparison.OrdinalIgnoreCase))
                     ?? throw new UsageException($"{file}: unknown key \"{property.Name}\"; known are {string.Join(", ", Settings.All.Select(static s => s.Key))}");
                 Settings.Apply(options, setting, Values(property.Value, setting, file), $"{file}: {property.Name}");
             }

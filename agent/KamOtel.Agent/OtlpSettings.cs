@@ -5,6 +5,14 @@ namespace KamOtel.Agent;
 /// <summary>Where OTLP goes, by the standard <c>OTEL_*</c> variables. Nothing is sent unless an endpoint is set.</summary>
 internal sealed class OtlpSettings
 {
+    /// <summary>Read by the SDK, which takes its default for what is no number, and says nothing.</summary>
+    private static readonly string[] Numbers =
+    [
+        "OTEL_EXPORTER_OTLP_TIMEOUT", "OTEL_METRIC_EXPORT_INTERVAL", "OTEL_METRIC_EXPORT_TIMEOUT",
+        "OTEL_BLRP_SCHEDULE_DELAY", "OTEL_BLRP_EXPORT_TIMEOUT", "OTEL_BLRP_MAX_QUEUE_SIZE", "OTEL_BLRP_MAX_EXPORT_BATCH_SIZE",
+        "OTEL_BSP_SCHEDULE_DELAY", "OTEL_BSP_EXPORT_TIMEOUT", "OTEL_BSP_MAX_QUEUE_SIZE", "OTEL_BSP_MAX_EXPORT_BATCH_SIZE",
+    ];
+
     private readonly Func<string, string?> _environment;
 
     private OtlpSettings(Func<string, string?> environment) => _environment = environment;
@@ -34,18 +42,16 @@ internal sealed class OtlpSettings
             bool named = Value(environment, "OTEL_EXPORTER_OTLP_ENDPOINT") is not null || Value(environment, $"OTEL_EXPORTER_OTLP_{signal}_ENDPOINT") is not null;
             return !disabled && exporter != "none" && (named || exporter == "otlp");
         }
-        string? interval = Value(environment, "OTEL_METRIC_EXPORT_INTERVAL");
-        int milliseconds = 60_000;
-        if (interval is not null && !(int.TryParse(interval, out milliseconds) && milliseconds > 0))
+        foreach (string name in Numbers)
         {
-            throw new UsageException($"OTEL_METRIC_EXPORT_INTERVAL: '{interval}' is not a number of milliseconds");
+            _ = Number(environment, name);
         }
         var settings = new OtlpSettings(environment)
         {
             Logs = On("LOGS"),
             Traces = On("TRACES"),
             Metrics = On("METRICS"),
-            MetricIntervalMs = milliseconds,
+            MetricIntervalMs = Number(environment, "OTEL_METRIC_EXPORT_INTERVAL") ?? 60_000,
         };
         foreach (string signal in new[] { "LOGS", "TRACES", "METRICS" })
         {
@@ -74,14 +80,22 @@ internal sealed class OtlpSettings
         {
             options.Headers = headers;
         }
-        if (Value(_environment, prefix + "TIMEOUT") is { } timeout)
+        if (Number(_environment, prefix + "TIMEOUT") is { } timeout)
         {
-            options.TimeoutMilliseconds = int.TryParse(timeout, out int ms) && ms > 0 ? ms : throw new UsageException($"{prefix}TIMEOUT: '{timeout}' is not a number of milliseconds");
+            options.TimeoutMilliseconds = timeout;
         }
         return options;
     }
 
     private static string? Value(Func<string, string?> environment, string name) => environment(name) is { Length: > 0 } value ? value : null;
+
+    private static int? Number(Func<string, string?> environment, string name) => Value(environment, name) switch
+    {
+        null => null,
+        { } text => int.TryParse(text, System.Globalization.NumberStyles.None, System.Globalization.CultureInfo.InvariantCulture, out int number) && number > 0
+            ? number
+            : throw new UsageException($"{name}: '{text}' is not a number above 0"),
+    };
 
     private Uri? CheckUri(string name) => Value(_environment, name) is not { } text
         ? null

@@ -34,7 +34,7 @@ internal sealed class RunOptions
 /// <summary>The command line, the environment or the configuration file is wrong; the message says where and how it should be.</summary>
 internal sealed class UsageException(string message) : Exception(message);
 
-/// <summary>One thing that can be set: by <c>kamotel.json</c>, by the environment, by the command line; the later wins.</summary>
+/// <summary>One thing that can be set: by <c>appsettings.json</c>, by the environment, by the command line; the later wins.</summary>
 /// <param name="Key">Its key in the configuration file, in camelCase.</param>
 /// <param name="Form">The form of a value, for help and errors.</param>
 /// <param name="Help">What it does, with its default.</param>
@@ -60,7 +60,8 @@ internal static class Settings
     public static IReadOnlyList<Setting> All { get; } =
     [
         new("listen", "ADDRESS:PORT", "where /metrics, /healthz and /readyz are served; port 0 picks a free one (default 127.0.0.1:9464)", IsList: false, static (o, v) =>
-            o.Listen = v[0].Contains(':', StringComparison.Ordinal) && IPEndPoint.TryParse(v[0], out IPEndPoint? address) ? address : throw new FormatException()),
+            // Without brackets the last group of an IPv6 address would pass for a port.
+            o.Listen = IPEndPoint.TryParse(v[0], out IPEndPoint? address) && v[0].AsSpan(v[0].LastIndexOf(']') + 1).Count(':') == 1 ? address : throw new FormatException()),
         new("watch", "NAME", "name of a program to watch; may be repeated (default kamailio and opensips)", IsList: true, static (o, v) =>
             o.Watch = v.Count > 0 && v.Count <= 64 && v.All(static n => n.Length > 0 && !n.Contains('/', StringComparison.Ordinal)) ? [.. v.Distinct(StringComparer.Ordinal)] : throw new FormatException()),
         new("ringBytes", "BYTES", "size of the ring between kernel and agent: a power of two from 4096 to 1073741824 (default 4194304)", IsList: false, static (o, v) =>

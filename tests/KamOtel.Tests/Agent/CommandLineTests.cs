@@ -1,0 +1,65 @@
+using KamOtel.Agent;
+
+namespace KamOtel.Tests.Agent;
+
+public sealed class CommandLineTests
+{
+    [Fact]
+    public async Task The_version_is_one_line()
+    {
+        (int code, string output, string error) = await Run("--version");
+        code.ShouldBe(ExitCode.Ok);
+        output.ShouldMatch(@"^kamotel \d+\.\d+\.\d+ \(revision [^ ,]+, libbpf [^)]+\)\n$");
+        error.ShouldBeEmpty();
+    }
+
+    [Fact]
+    public async Task The_help_names_every_option_with_its_form()
+    {
+        (int code, string output, string error) = await Run("run", "--help");
+        code.ShouldBe(ExitCode.Ok);
+        error.ShouldBeEmpty();
+        foreach (Setting setting in Settings.All)
+        {
+            output.ShouldContain(setting.Option);
+            output.ShouldContain($"<{setting.Form}>");
+        }
+        output.ShouldContain("Exit status");
+        output.Split('\n').ShouldAllBe(static line => line.Length <= 200);
+    }
+
+    [Theory]
+    [InlineData("'--no-such' is no command or option", "run", "--no-such")]
+    [InlineData("'fly' is no command or option", "fly")]
+    [InlineData("--listen", "run", "--listen")]
+    [InlineData("--listen: 'here' is not of the form ADDRESS:PORT", "run", "--listen", "here")]
+    [InlineData("--color: 'green' is not one of", "run", "--color", "green")]
+    [InlineData("/nonexistent: cannot be read", "run", "--config", "/nonexistent")]
+    [InlineData("", "")]
+    public async Task A_mistake_is_said_in_a_line_with_the_way_to_the_help(string problem, params string[] arguments)
+    {
+        (int code, string output, string error) = await Run(arguments);
+        code.ShouldBe(ExitCode.Usage);
+        output.ShouldBeEmpty();
+        error.ShouldStartWith("kamotel: error: ");
+        error.ShouldContain(problem);
+        error.ShouldEndWith("--help'.\n");
+        error.Split('\n').Length.ShouldBe(3);
+    }
+
+    [Fact]
+    public async Task Without_a_command_the_mistake_is_said()
+    {
+        (int code, _, string error) = await Run();
+        code.ShouldBe(ExitCode.Usage);
+        error.ShouldStartWith("kamotel: error: ");
+    }
+
+    private static async Task<(int Code, string Output, string Error)> Run(params string[] arguments)
+    {
+        using var output = new StringWriter();
+        using var error = new StringWriter();
+        int code = await CommandLine.RunAsync(arguments, output, error);
+        return (code, output.ToString(), error.ToString());
+    }
+}

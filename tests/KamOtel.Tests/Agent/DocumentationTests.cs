@@ -1,0 +1,89 @@
+using System.Text.Json;
+using KamOtel.Agent;
+using KamOtel.Diagnosis;
+
+namespace KamOtel.Tests.Agent;
+
+/// <summary>What the documentation lists is what there is: no more and no less.</summary>
+public sealed class DocumentationTests
+{
+    [Fact]
+    public void The_metrics_reference_is_the_instrument_table() =>
+        Section("docs/metrics.md", "| metric |").ShouldBe(Instruments.Table.Select(static i =>
+            $"| `{i.PrometheusName}` | {i.Kind.ToString().ToLowerInvariant()} | {Unit(i.Unit)} | {string.Join(", ", i.Attributes.Select(static a => $"`{a}`"))} | {i.Help} |"));
+
+    [Fact]
+    public void The_operations_guide_lists_the_settings() =>
+        Section("docs/operations.md", "| option | variable |").ShouldBe(Settings.All.Select(static s =>
+            $"| `{s.Option} {s.Form.Replace("|", "\\|", StringComparison.Ordinal)}` | `{s.Variable}` | `{s.Key}` | {s.Help} |"));
+
+    [Fact]
+    public void The_operations_guide_explains_every_gap() =>
+        Section("docs/operations.md", "| gap |").Select(static line => line.Split('`')[1])
+            .ShouldBe(Enum.GetValues<CoverageGaps>().Where(static g => g != CoverageGaps.None).Select(Words.Of));
+
+    [Fact]
+    public void The_operations_guide_lists_the_exit_codes() =>
+        Section("docs/operations.md", "| exit code |").Select(static line => int.Parse(line.Split('|')[1].Trim('`', ' '), System.Globalization.CultureInfo.InvariantCulture))
+            .ShouldBe([ExitCode.Ok, ExitCode.Usage, ExitCode.Unavailable, ExitCode.Software, ExitCode.NoPermission]);
+
+    [Fact]
+    public void The_schema_of_the_configuration_file_has_the_settings()
+    {
+        using JsonDocument schema = JsonDocument.Parse(File.ReadAllText(Path.Combine(Repository(), "docs/config.schema.json")));
+        schema.RootElement.GetProperty("additionalProperties").GetBoolean().ShouldBeFalse();
+        JsonElement properties = schema.RootElement.GetProperty("properties");
+        properties.EnumerateObject().Select(static p => p.Name).ShouldBe(["$schema", .. Settings.All.Select(static s => s.Key)]);
+        foreach (Setting setting in Settings.All)
+        {
+            JsonElement property = properties.GetProperty(setting.Key);
+            property.GetProperty("description").GetString().ShouldBe(setting.Help);
+            // Its default and its examples are values that the agent takes.
+            foreach (JsonElement example in property.GetProperty("examples").EnumerateArray().Append(property.GetProperty("default")))
+            {
+                string file = Path.GetTempFileName();
+                File.WriteAllText(file, $$"""{ "{{setting.Key}}": {{example.GetRawText()}} }""");
+                _ = Configuration.Load(file, static _ => null, []);
+                File.Delete(file);
+            }
+        }
+    }
+
+    [Fact]
+    public void Every_log_event_is_documented()
+    {
+        string text = File.ReadAllText(Path.Combine(Repository(), "docs/metrics.md"));
+        foreach (string name in new[] { "found", "ready", "verdict", "gap", "ended" }.Select(static n => $"kamotel.instance.{n}").Concat(["kamotel.thread_local.call", "kamotel.process.exit"]))
+        {
+            text.ShouldContain($"`{name}`");
+        }
+    }
+
+    /// <summary>The rows of the table whose head begins so.</summary>
+    private static string[] Section(string file, string head) =>
+    [
+        .. File.ReadAllLines(Path.Combine(Repository(), file)).SkipWhile(line => !line.StartsWith(head, StringComparison.Ordinal))
+            .Skip(2).TakeWhile(static line => line.StartsWith('|')),
+    ];
+
+    private static string Unit(string unit) => unit switch
+    {
+        "1" => "",
+        "s" => "seconds",
+        "By" => "bytes",
+        "{process}" => "processes",
+        _ => unit.Trim('{', '}') + "s",
+    };
+
+    private static string Repository()
+    {
+        for (DirectoryInfo? folder = new(AppContext.BaseDirectory); folder is not null; folder = folder.Parent)
+        {
+            if (File.Exists(Path.Combine(folder.FullName, "KamOtel.sln")))
+            {
+                return folder.FullName;
+            }
+        }
+        throw new DirectoryNotFoundException($"no KamOtel.sln above {AppContext.BaseDirectory}");
+    }
+}
