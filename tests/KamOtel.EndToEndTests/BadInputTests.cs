@@ -104,6 +104,21 @@ public sealed class BadInputTests
     }
 
     [Fact]
+    public async Task A_kernel_without_types_is_named()
+    {
+        Requirements.Bpf();
+        Requirements.Program("unshare");
+        Ended ended = await RunningProgram.Run(
+            "unshare",
+            ["--mount", "bash", "-c", "mount -t tmpfs none /sys/kernel/btf && exec \"$0\" run --listen 127.0.0.1:0", Requirements.Binary]);
+
+        ended.Code.ShouldBe(69, ended.ToString());
+        ended.Errors.ShouldContain("/sys/kernel/btf/vmlinux");
+        ended.Errors.ShouldContain("CONFIG_DEBUG_INFO_BTF");
+        IsAMessage(ended);
+    }
+
+    [Fact]
     public async Task Help_and_version_speak_on_standard_output()
     {
         Requirements.Agent();

@@ -1,4 +1,5 @@
-/* A program that carries a function which is usually a library's, as programs with a static libcrypto do. */
+/* A program that carries a function which is usually a library's, as programs with a static
+ * libcrypto do. */
 int CRYPTO_THREAD_set_local(unsigned int *key, void *value)
 {
 	return *key != 0 && value != 0;

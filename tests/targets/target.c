@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
- * A tiny program with a known truth: it makes thread-local calls of a libcrypto and prints each of them, before it
- * makes it, so that a test can compare what was seen with what was done.
+ * A tiny program with a known truth: it makes thread-local calls of a libcrypto and prints each of
+ * them, before it makes it, so that a test can compare what was seen with what was done.
  *
  *   target LIBRARY SCENARIO [COUNT]
  *
