@@ -9,8 +9,11 @@ namespace KamOtel.Agent;
 /// <summary>The commands of <c>kamotel</c>.</summary>
 internal static class CommandLine
 {
-    private const string Epilog = """
+    private const string RootEpilog = """
+        'kamotel COMMAND --help' tells more of a command.
+        """;
 
+    private const string RunEpilog = """
         Every option but --config, --follow and --color can also be set by a KAMOTEL_* variable (KAMOTEL_LISTEN,
         KAMOTEL_RING_BYTES, …) or a key in appsettings.json (listen, ringBytes, …); the command line wins, then the
         environment. OTLP is sent when OTEL_EXPORTER_OTLP_ENDPOINT is set; the other standard OTEL_* variables count.
@@ -84,8 +87,9 @@ internal static class CommandLine
         {
             if (parsed.Errors.Count > 0)
             {
-                throw new UsageException(parsed.UnmatchedTokens.Count > 0
-                    ? $"'{parsed.UnmatchedTokens[0]}' is no command or option of kamotel"
+                throw new UsageException(
+                    parsed.UnmatchedTokens.Count > 0 ? $"'{parsed.UnmatchedTokens[0]}' is no command or option of kamotel"
+                    : parsed.Tokens.Count == 0 ? "a command is missing"
                     : parsed.Errors[0].Message);
             }
             return await parsed.InvokeAsync(new InvocationConfiguration
@@ -152,7 +156,7 @@ internal static class CommandLine
         public override int Invoke(ParseResult parseResult)
         {
             int code = inner.Invoke(parseResult);
-            parseResult.InvocationConfiguration.Output.WriteLine(Epilog);
+            parseResult.InvocationConfiguration.Output.WriteLine(parseResult.CommandResult.Command is RootCommand ? RootEpilog : RunEpilog);
             return code;
         }
     }

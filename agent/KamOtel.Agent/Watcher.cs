@@ -303,7 +303,7 @@ internal sealed partial class Watcher : IObservationHandler, IDisposable
         _changed = false;
     }
 
-    [LoggerMessage(Level = LogLevel.Information, Message = "watching {Names}; {Libraries} libraries probed; libbpf {Libbpf}")]
+    [LoggerMessage(Level = LogLevel.Information, Message = "watching {Names}; libraries probed: {Libraries}; libbpf {Libbpf}")]
     private static partial void Watching(ILogger logger, string names, int libraries, string libbpf);
 
     [LoggerMessage(Level = LogLevel.Warning, Message = "{Count} {What}s were lost: the ring was full; raise --ring-bytes")]

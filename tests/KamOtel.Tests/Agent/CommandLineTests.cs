@@ -52,7 +52,7 @@ public sealed class CommandLineTests
     {
         (int code, _, string error) = await Run();
         code.ShouldBe(ExitCode.Usage);
-        error.ShouldStartWith("kamotel: error: ");
+        error.ShouldBe("kamotel: error: a command is missing\nTry 'kamotel --help'.\n");
     }
 
     private static async Task<(int Code, string Output, string Error)> Run(params string[] arguments)
