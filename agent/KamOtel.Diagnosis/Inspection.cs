@@ -1,0 +1,119 @@
+using System.Collections.Immutable;
+
+namespace KamOtel.Diagnosis;
+
+/// <summary>How the inspection of one process ended.</summary>
+public enum InspectionStatus
+{
+    /// <summary>All slots of Thread#1 were read.</summary>
+    Inspected,
+
+    /// <summary>The process is no longer there: nothing to worry about.</summary>
+    Gone,
+
+    /// <summary>The kernel does not let us: the detail says what would help.</summary>
+    Denied,
+
+    /// <summary>Where its C library keeps thread-local values is not known: a static one, or neither glibc nor musl.</summary>
+    Unsupported,
+
+    /// <summary>The slots changed each time that they were read.</summary>
+    Unstable,
+
+    /// <summary>What was read makes no sense.</summary>
+    Unreadable,
+}
+
+/// <summary>Whose a slot is, by the destructor that its key was made with.</summary>
+public enum SlotOwner
+{
+    /// <summary>The destructor is code of a libcrypto or libssl.</summary>
+    OpenSsl,
+
+    /// <summary>The key has no destructor, as most of OpenSSL's: in a process that maps a libcrypto it counts as OpenSSL's.</summary>
+    Unnamed,
+
+    /// <summary>The destructor is code of another file.</summary>
+    Other,
+}
+
+/// <summary>Memory that a process maps shared and writable.</summary>
+/// <param name="Name">Its name in <c>/proc/PID/maps</c>, such as <c>/dev/zero (deleted)</c>; a number in brackets where it has none.</param>
+/// <param name="Start">First address.</param>
+/// <param name="End">The address after its last.</param>
+/// <param name="DeviceMajor">With the minor number and the inode: what the memory really is, in every process that maps it.</param>
+/// <param name="DeviceMinor">See <paramref name="DeviceMajor"/>.</param>
+/// <param name="Inode">See <paramref name="DeviceMajor"/>.</param>
+public sealed record SharedMemory(string Name, ulong Start, ulong End, uint DeviceMajor, uint DeviceMinor, ulong Inode);
+
+/// <summary>A live slot, as it was read from a process.</summary>
+/// <param name="Key">The pthread key.</param>
+/// <param name="Value">The value: not null.</param>
+/// <param name="Owner">Whose the key is.</param>
+/// <param name="Memory">The shared and writable memory that the value points to; null when it points to none.</param>
+public readonly record struct HeldSlot(uint Key, ulong Value, SlotOwner Owner, SharedMemory? Memory)
+{
+    /// <summary>The value is a pointer (not OpenSSL's sentinel −1), and the key may be OpenSSL's.</summary>
+    public bool IsPointer => Owner != SlotOwner.Other && SlotValue.KindOf(Value) == SlotValueKind.Pointer;
+}
+
+/// <summary>A thread of a process, and where the kernel says its thread-local storage is.</summary>
+/// <param name="Process">The process.</param>
+/// <param name="Tid">The thread.</param>
+/// <param name="TlsBase">The thread pointer: x86-64's FS base, aarch64's TPIDR_EL0.</param>
+public readonly record struct ThreadPointer(ProcessId Process, int Tid, ulong TlsBase);
+
+/// <summary>What inspection found in one process.</summary>
+public sealed record ProcessInspection
+{
+    /// <summary>The process.</summary>
+    public required ProcessId Process { get; init; }
+
+    /// <summary>Boot time just before it was read, in nanoseconds.</summary>
+    public required ulong TimeNs { get; init; }
+
+    /// <summary>How it ended.</summary>
+    public required InspectionStatus Status { get; init; }
+
+    /// <summary>Why nothing was found, in a sentence for people without a full stop; empty when it was inspected.</summary>
+    public string Detail { get; init; } = "";
+
+    /// <summary>The process maps a libcrypto: a file that has its thread-local functions, or its name.</summary>
+    public bool MapsLibcrypto { get; init; }
+
+    /// <summary>The live slots of Thread#1, ordered by key.</summary>
+    public ImmutableArray<HeldSlot> MainThreadSlots { get; init; } = [];
+
+    /// <summary>How many slots with a pointer its other threads have.</summary>
+    public int OtherThreadSlots { get; init; }
+}
+
+/// <summary>What a server is made of, as read from its root's files and memory.</summary>
+public sealed record ServerFacts
+{
+    /// <summary>Nothing known.</summary>
+    public static ServerFacts Unknown { get; } = new();
+
+    /// <summary>Kamailio's version, such as <c>5.6.3</c>; null when it is none, or does not tell.</summary>
+    public string? Kamailio { get; init; }
+
+    /// <summary>OpenSSL's version, such as <c>3.0.22</c>; null when no libcrypto is mapped, or it does not tell.</summary>
+    public string? OpenSsl { get; init; }
+
+    /// <summary>The server's own modules that it loaded, by name and without <c>.so</c>, ordered.</summary>
+    public ImmutableArray<string> Modules { get; init; } = [];
+
+    /// <summary>The module that does TLS: <c>tls</c>, <c>tls_wolfssl</c>, …; null when there is none.</summary>
+    public string? TlsBackEnd { get; init; }
+
+    /// <summary>Kamailio's <c>tls_threads_mode</c>; null where the program has none.</summary>
+    public int? TlsThreadsMode { get; init; }
+}
+
+/// <summary>A slot that two or more processes of an instance share: proof of the hazard.</summary>
+/// <param name="Key">The pthread key.</param>
+/// <param name="Value">The value that they all hold.</param>
+/// <param name="Memory">The shared memory that it points to.</param>
+/// <param name="Holders">The processes whose Thread#1 holds it, oldest first.</param>
+/// <param name="SinceNs">Boot time in nanoseconds since which it is known to be shared.</param>
+public sealed record SharedSlot(uint Key, ulong Value, SharedMemory Memory, ImmutableArray<ProcessId> Holders, ulong SinceNs);
