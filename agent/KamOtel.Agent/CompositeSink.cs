@@ -41,6 +41,12 @@ internal sealed class CompositeSink(IFleetSink first, IFleetSink second) : IFlee
         second.VerdictChanged(instance, snapshot, before);
     }
 
+    public void Confirmed(InstanceContext instance, InstanceSnapshot snapshot, ulong windowNs)
+    {
+        first.Confirmed(instance, snapshot, windowNs);
+        second.Confirmed(instance, snapshot, windowNs);
+    }
+
     public void GapFound(InstanceContext instance, CoverageGaps gap, string detail, ulong timeNs)
     {
         first.GapFound(instance, gap, detail, timeNs);

@@ -52,6 +52,9 @@ internal sealed class StoryPrinter(TextWriter output, bool colored) : IFleetSink
             _ => Red,
         });
 
+    public void Confirmed(InstanceContext instance, InstanceSnapshot snapshot, ulong windowNs) =>
+        Print(instance, timeNs: null, snapshot.Root.Tgid, snapshot.Root.Tgid, "confirm", $"{snapshot.SharedUses.Select(static u => u.Process).Distinct().Count()} processes used shared slots {snapshot.SharedUses.Sum(static u => u.Count)} times in {windowNs / 1e9:0.0} s", Red);
+
     public void GapFound(InstanceContext instance, CoverageGaps gap, string detail, ulong timeNs) =>
         Print(instance, timeNs: null, instance.Id.Tgid, instance.Id.Tgid, "gap", $"{Words.Of(gap)}: {detail}", Yellow);
 

@@ -233,6 +233,13 @@ internal static class EventLog
                 attributes.Add("kamotel.verdict.before", item.Detail);
                 attributes.Add("kamotel.reason", item.Snapshot.Reason);
                 return ("kamotel.instance.verdict", item.Snapshot.Verdict switch { >= Verdict.Hazard => LogLevel.Error, Verdict.Exposed => LogLevel.Warning, _ => LogLevel.Information }, $"{Words.Of(item.Snapshot.Verdict)}: {item.Snapshot.Reason}");
+            case ItemKind.Confirmed:
+                long uses = item.Snapshot!.SharedUses.Sum(static u => u.Count);
+                long users = item.Snapshot.SharedUses.Select(static u => u.Process).Distinct().Count();
+                attributes.Add("kamotel.shared_uses", uses);
+                attributes.Add("kamotel.processes", users);
+                attributes.Add("kamotel.window", item.WindowNs / 1e9);
+                return ("kamotel.instance.confirmed", uses > 0 ? LogLevel.Error : LogLevel.Warning, $"{users} processes used shared slots {uses} times in {item.WindowNs / 1e9:0.0} s");
             case ItemKind.Gap:
                 attributes.Add("kamotel.gap", Words.Of(item.Gap));
                 return ("kamotel.instance.gap", LogLevel.Warning, item.Detail!);

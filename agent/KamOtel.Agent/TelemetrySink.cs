@@ -12,6 +12,7 @@ internal enum ItemKind
     Exited,
     Ready,
     Verdict,
+    Confirmed,
     Gap,
     Ended,
     Start,
@@ -33,6 +34,9 @@ internal readonly record struct TelemetryItem(ItemKind Kind, InstanceContext Ins
     public string? Detail { get; init; }
 
     public ulong TimeNs { get; init; }
+
+    /// <summary>Confirmed: how long it was watched.</summary>
+    public ulong WindowNs { get; init; }
 
     /// <summary>The start of a server that is over: a span. Null for what becomes a log record.</summary>
     public StartTrace? Start { get; init; }
@@ -73,6 +77,9 @@ internal sealed class TelemetrySink(OtlpSettings settings, TelemetryCounters cou
 
     public void VerdictChanged(InstanceContext instance, InstanceSnapshot snapshot, Verdict before) =>
         Offer(new TelemetryItem(ItemKind.Verdict, instance) { Snapshot = snapshot, Detail = Words.Of(before), TimeNs = Linux.BootClock.NowNs });
+
+    public void Confirmed(InstanceContext instance, InstanceSnapshot snapshot, ulong windowNs) =>
+        Offer(new TelemetryItem(ItemKind.Confirmed, instance) { Snapshot = snapshot, WindowNs = windowNs, TimeNs = Linux.BootClock.NowNs });
 
     public void GapFound(InstanceContext instance, CoverageGaps gap, string detail, ulong timeNs) =>
         Offer(new TelemetryItem(ItemKind.Gap, instance) { Gap = gap, Detail = detail, TimeNs = timeNs });

@@ -1,3 +1,5 @@
+using System.Collections.Immutable;
+
 namespace KamOtel.Diagnosis;
 
 /// <summary>A verdict with its reason.</summary>
@@ -7,8 +9,9 @@ namespace KamOtel.Diagnosis;
 internal readonly record struct Assessment(Verdict Verdict, string Reason, CoverageGaps Gaps)
 {
     /// <summary>
-    /// What the ledger alone can say: at most <see cref="Verdict.Exposed"/>, and <see cref="Verdict.Safe"/> only for a
-    /// server that was seen from its exec without a gap.
+    /// Inspection decides. Before the first one that could tell, the ledger alone says at most
+    /// <see cref="Verdict.Exposed"/>, and <see cref="Verdict.Safe"/> only for a server that was seen from its exec without
+    /// a gap.
     /// </summary>
     public static Assessment Of(Instance instance)
     {
@@ -17,6 +20,46 @@ internal readonly record struct Assessment(Verdict Verdict, string Reason, Cover
         {
             gaps |= CoverageGaps.NoLibrary;
         }
+        return instance.Conclusion is { } conclusion ? OfConclusion(instance, conclusion, gaps) : OfLedger(instance, gaps);
+    }
+
+    private static Assessment OfConclusion(Instance instance, Conclusion conclusion, CoverageGaps gaps)
+    {
+        if (!conclusion.Shared.IsEmpty)
+        {
+            string shared = DescribeShared(instance, conclusion);
+            return instance.Damage is { } damage
+                ? new(Verdict.Corrupted, $"{Lower(damage.Role)} {damage.Process} died of {SignalName(damage.Signal)}, and {shared}", gaps)
+                : new(Verdict.Hazard, shared, gaps);
+        }
+
+        TrackedProcess[] failed = [.. instance.Processes.Values.Where(static p => p.Settled && p.Inspection is { Status: not (InspectionStatus.Inspected or InspectionStatus.Gone) })];
+        if (failed.Length > 0)
+        {
+            string detail = failed.OrderBy(p => !ReferenceEquals(p, instance.Root)).ThenBy(static p => p.Id.Tgid).First().Inspection!.Detail;
+            return new(Verdict.Unknown, $"{failed.Length} of {instance.Processes.Count} processes could not be inspected: {detail}", gaps);
+        }
+
+        // Where no libcrypto is to be seen a slot without a destructor could be anybody's: a hidden libcrypto's, too.
+        ImmutableArray<SharedSlot> unclaimed = SharedSlots.Of(instance.Inspections(static p => p.Settled).Where(static i => !i.MapsLibcrypto).Select(static i => i with { MapsLibcrypto = true }));
+        if (!unclaimed.IsEmpty)
+        {
+            return new(Verdict.Unknown, $"{Count(unclaimed[0].Holders.Length, "process", "processes")} hold the same pointer (key {unclaimed[0].Key}) into shared memory, but no libcrypto is to be seen in them that it could be of", gaps);
+        }
+
+        ProcessInspection? root = instance.Root is { Gone: false, Inspection: { Status: InspectionStatus.Inspected } found } ? found : null;
+        int slots = root?.MainThreadSlots.Count(root.IsOpenSsl) ?? 0;
+        if (slots > 0)
+        {
+            return new(Verdict.Exposed, $"Thread#1 of root holds pointers in {Count(slots, "OpenSSL slot")}, and no worker shares them", gaps);
+        }
+        return root is { MapsLibcrypto: false } && instance.Inspections(static _ => true).All(static i => !i.MapsLibcrypto)
+            ? new(Verdict.Safe, "no process has a libcrypto, and none holds what another process holds in shared memory", gaps)
+            : new(Verdict.Safe, "no OpenSSL slot is live in Thread#1 of root, and no process holds what another process holds in shared memory", gaps);
+    }
+
+    private static Assessment OfLedger(Instance instance, CoverageGaps gaps)
+    {
         if (gaps.HasFlag(CoverageGaps.EventsLost))
         {
             return new(Verdict.Unknown, $"{instance.EventsLost} events were lost, so the ledger may be wrong", gaps);
@@ -45,7 +88,7 @@ internal readonly record struct Assessment(Verdict Verdict, string Reason, Cover
             string seen = gaps == CoverageGaps.None ? "" : $" (not seen: {Describe(gaps, instance)})";
             return new(
                 Verdict.Exposed,
-                $"Thread#1 of root holds pointers in {rootSlots} OpenSSL slot{(rootSlots == 1 ? "" : "s")}, {workers}; only inspection can tell whether they are shared{seen}",
+                $"Thread#1 of root holds pointers in {Count(rootSlots, "OpenSSL slot")}, {workers}; only inspection can tell whether they are shared{seen}",
                 gaps);
         }
         if (gaps != CoverageGaps.None)
@@ -56,6 +99,23 @@ internal readonly record struct Assessment(Verdict Verdict, string Reason, Cover
             ? new(Verdict.Unknown, "the server is starting", gaps)
             : new(Verdict.Safe, "seen from its exec without a gap, and no OpenSSL slot is live in Thread#1 of root or inherited by a worker", gaps);
     }
+
+    private static string DescribeShared(Instance instance, Conclusion conclusion)
+    {
+        int holders = conclusion.Shared.SelectMany(static s => s.Holders).Distinct().Count();
+        string keys = string.Join(", ", conclusion.Shared.Select(static s => s.Key).Distinct());
+        string memory = string.Join(", ", conclusion.Shared.Select(static s => s.Memory.Name).Distinct(StringComparer.Ordinal));
+        string uses = instance.Uses.IsEmpty
+            ? ""
+            : $"; {Count(instance.Uses.Select(static u => u.Process).Distinct().Count(), "process", "processes")} used them {instance.Uses.Sum(static u => u.Count)} times while that was watched";
+        return $"{Count(holders, "process", "processes")} hold the same pointers in {Count(conclusion.Shared.Length, "OpenSSL slot")} (key {keys}) into shared memory ({memory}){uses}";
+    }
+
+    private static string Count(int count, string one, string? many = null) => count == 1 ? $"1 {one}" : $"{count} {many ?? one + "s"}";
+
+    private static string Lower(ProcessRole role) => role switch { ProcessRole.Root => "root", ProcessRole.Worker => "worker", _ => "launcher" };
+
+    private static string SignalName(int signal) => signal switch { 6 => "signal 6 (SIGABRT)", 11 => "signal 11 (SIGSEGV)", _ => $"signal {signal}" };
 
     private static string Describe(CoverageGaps gaps, Instance instance)
     {

@@ -11,32 +11,33 @@ internal sealed class Counters
 
     private readonly long[] _calls = new long[CallKinds * 2 * Phases * Values];
     private readonly long[] _exits = new long[3];
+    private readonly long[] _verdicts = new long[Enum.GetValues<Verdict>().Length];
 
     public long Execs { get; set; }
 
     public long Forks { get; set; }
+
+    public long SharedUses { get; set; }
 
     public void CountCall(ObservationKind call, bool mainThread, CallPhase phase, SlotValueKind value) =>
         _calls[((((call - ObservationKind.InitLocal) * 2) + (mainThread ? 1 : 0)) * Phases + (int)phase) * Values + (int)value]++;
 
     public void CountExit(ExitKind kind) => _exits[(int)kind]++;
 
+    public void CountVerdict(Verdict verdict) => _verdicts[(int)verdict]++;
+
     /// <summary>Adds (or, with −1, takes away) what <paramref name="other"/> counted.</summary>
     public void Add(Counters other, int sign)
     {
         Execs += sign * other.Execs;
         Forks += sign * other.Forks;
-        for (int i = 0; i < _calls.Length; i++)
-        {
-            _calls[i] += sign * other._calls[i];
-        }
-        for (int i = 0; i < _exits.Length; i++)
-        {
-            _exits[i] += sign * other._exits[i];
-        }
+        SharedUses += sign * other.SharedUses;
+        Add(_calls, other._calls, sign);
+        Add(_exits, other._exits, sign);
+        Add(_verdicts, other._verdicts, sign);
     }
 
-    public bool IsEmpty => Execs == 0 && Forks == 0 && _exits.AsSpan().IndexOfAnyExcept(0) < 0 && _calls.AsSpan().IndexOfAnyExcept(0) < 0;
+    public bool IsEmpty => Execs == 0 && Forks == 0 && SharedUses == 0 && IsZero(_exits) && IsZero(_calls) && IsZero(_verdicts);
 
     public TargetCounters Snapshot(string target)
     {
@@ -53,6 +54,16 @@ internal sealed class Counters
                     _calls[i]));
             }
         }
-        return new TargetCounters(target, calls.ToImmutable(), Execs, Forks, [.. _exits]);
+        return new TargetCounters(target, calls.ToImmutable(), Execs, Forks, [.. _exits], [.. _verdicts], SharedUses);
+    }
+
+    private static bool IsZero(long[] counts) => counts.AsSpan().IndexOfAnyExcept(0) < 0;
+
+    private static void Add(long[] to, long[] from, int sign)
+    {
+        for (int i = 0; i < to.Length; i++)
+        {
+            to[i] += sign * from[i];
+        }
     }
 }

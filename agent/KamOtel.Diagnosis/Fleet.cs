@@ -6,6 +6,9 @@ public sealed record FleetOptions
     /// <summary>Quiet time after the last fork after which an instance counts as ready, in nanoseconds.</summary>
     public ulong SettleNs { get; init; } = 1_000_000_000;
 
+    /// <summary>How long a process that settled is left alone before it is inspected again, in nanoseconds.</summary>
+    public ulong InspectEveryNs { get; init; } = 60_000_000_000;
+
     /// <summary>The most slots that the ledger keeps of one process; more is a coverage gap.</summary>
     public int MaxSlotsPerProcess { get; init; } = 4096;
 
@@ -17,7 +20,7 @@ public sealed record FleetOptions
 /// All that is known of the watched servers: observations in, verdicts out. Owned by one thread; has no clock
 /// and does no I/O.
 /// </summary>
-public sealed class Fleet
+public sealed partial class Fleet
 {
     private readonly FleetOptions _options;
     private readonly IFleetSink _sink;
@@ -121,6 +124,7 @@ public sealed class Fleet
         foreach (Instance instance in _instances.Values)
         {
             instance.EventsLost += count;
+            Want(instance, timeNs);
             AddGap(instance, CoverageGaps.EventsLost, "", $"{count} events were lost, nobody knows whose", timeNs);
         }
     }
@@ -207,6 +211,7 @@ public sealed class Fleet
         }
         TrackedProcess? parent = ParentIn(instance, observation.Other);
         Join(instance, new TrackedProcess(observation.Process, parent?.Id, parent, new Ledger()));
+        Want(instance, observation.TimeNs);
         // It runs, and its workers may have been there for months: there is nothing to wait for.
         if (instance.ReadyNs is null && instance.Processes.Count > 1)
         {
@@ -226,6 +231,8 @@ public sealed class Fleet
         parent.OnlyChild = parent.Forked == 1 ? child : null;
         Join(instance, child);
         instance.LastForkNs = Math.Max(instance.LastForkNs, observation.TimeNs);
+        // At once at the first fork: a server may not live until its workers have settled.
+        Want(instance, parent.Forked == 1 ? observation.TimeNs : child.SettlesAtNs(_options.SettleNs));
         instance.Counters.Forks++;
         Target(instance.Context.Target).Forks++;
         _sink.Forked(instance.Context, in observation, instance.RoleOf(child));
@@ -248,6 +255,13 @@ public sealed class Fleet
         instance.Counters.CountExit(kind);
         Target(instance.Context.Target).CountExit(kind);
         _sink.Exited(instance.Context, in observation, instance.RoleOf(process));
+        if (IsDamage(observation.Status))
+        {
+            // The kernel side may not have seen the signal itself.
+            instance.Suspect ??= new Damage(process.Id, instance.RoleOf(process), observation.Status & 0x7f, observation.TimeNs);
+            Prove(instance, observation.TimeNs);
+            Want(instance, observation.TimeNs);
+        }
         Leave(instance, process, in observation);
     }
 
@@ -289,6 +303,11 @@ public sealed class Fleet
             process.MainThreadCallsBeforeFork++;
         }
         instance.Changed |= observation.MainThread;
+        if (phase == CallPhase.AfterFork && role == ProcessRole.Root && observation.MainThread)
+        {
+            // What it sets now, the next worker inherits.
+            Want(instance, observation.TimeNs + _options.SettleNs);
+        }
         instance.Counters.CountCall(observation.Kind, observation.MainThread, phase, value);
         Target(instance.Context.Target).CountCall(observation.Kind, observation.MainThread, phase, value);
         _sink.Call(instance.Context, in observation, new CallContext(role, phase, value, replacesInherited));
@@ -357,7 +376,7 @@ public sealed class Fleet
     private void Judge(Instance instance, bool ready = false)
     {
         instance.Changed = false;
-        if (instance is { IsStopping: true, Told: not null })
+        if (instance is { IsStopping: true, Told: { } before } && (instance.Damage is null || before.Verdict == Verdict.Corrupted))
         {
             return;
         }
@@ -367,6 +386,11 @@ public sealed class Fleet
         if (told is not { } last || last.Verdict != assessment.Verdict || last.Gaps != assessment.Gaps || (ready && last.Reason != assessment.Reason))
         {
             instance.Told = assessment;
+            if (told?.Verdict != assessment.Verdict)
+            {
+                instance.Counters.CountVerdict(assessment.Verdict);
+                Target(instance.Context.Target).CountVerdict(assessment.Verdict);
+            }
             _sink.VerdictChanged(instance.Context, instance.Snapshot(), told?.Verdict ?? Verdict.Unknown);
         }
     }

@@ -23,6 +23,9 @@ public interface IFleetSink
     /// <summary>The verdict or the coverage changed, or the server is ready and there is a newer reason.</summary>
     void VerdictChanged(InstanceContext instance, InstanceSnapshot snapshot, Verdict before);
 
+    /// <summary>The use of shared slots was watched for a while: the snapshot has the counts.</summary>
+    void Confirmed(InstanceContext instance, InstanceSnapshot snapshot, ulong windowNs);
+
     /// <summary>Something of the instance could not be seen.</summary>
     void GapFound(InstanceContext instance, CoverageGaps gap, string detail, ulong timeNs);
 

@@ -51,11 +51,7 @@ public sealed record SharedMemory(string Name, ulong Start, ulong End, uint Devi
 /// <param name="Value">The value: not null.</param>
 /// <param name="Owner">Whose the key is.</param>
 /// <param name="Memory">The shared and writable memory that the value points to; null when it points to none.</param>
-public readonly record struct HeldSlot(uint Key, ulong Value, SlotOwner Owner, SharedMemory? Memory)
-{
-    /// <summary>The value is a pointer (not OpenSSL's sentinel −1), and the key may be OpenSSL's.</summary>
-    public bool IsPointer => Owner != SlotOwner.Other && SlotValue.KindOf(Value) == SlotValueKind.Pointer;
-}
+public readonly record struct HeldSlot(uint Key, ulong Value, SlotOwner Owner, SharedMemory? Memory);
 
 /// <summary>A thread of a process, and where the kernel says its thread-local storage is.</summary>
 /// <param name="Process">The process.</param>
@@ -86,6 +82,14 @@ public sealed record ProcessInspection
 
     /// <summary>How many slots with a pointer its other threads have.</summary>
     public int OtherThreadSlots { get; init; }
+
+    /// <summary>
+    /// The slot holds a pointer and counts as OpenSSL's: its destructor is, or it has none and there is a libcrypto that
+    /// may have made it.
+    /// </summary>
+    public bool IsOpenSsl(HeldSlot slot) =>
+        SlotValue.KindOf(slot.Value) == SlotValueKind.Pointer
+        && (slot.Owner == SlotOwner.OpenSsl || (slot.Owner == SlotOwner.Unnamed && MapsLibcrypto));
 }
 
 /// <summary>What a server is made of, as read from its root's files and memory.</summary>
@@ -117,3 +121,38 @@ public sealed record ServerFacts
 /// <param name="Holders">The processes whose Thread#1 holds it, oldest first.</param>
 /// <param name="SinceNs">Boot time in nanoseconds since which it is known to be shared.</param>
 public sealed record SharedSlot(uint Key, ulong Value, SharedMemory Memory, ImmutableArray<ProcessId> Holders, ulong SinceNs);
+
+/// <summary>Processes that should be inspected now.</summary>
+/// <param name="Instance">Their instance.</param>
+/// <param name="Root">The instance's root.</param>
+/// <param name="Processes">The processes, oldest first.</param>
+public sealed record InspectionRequest(InstanceId Instance, ProcessId Root, ImmutableArray<ProcessId> Processes);
+
+/// <summary>Damage that was seen in a server.</summary>
+/// <param name="Process">The process that died.</param>
+/// <param name="Role">What it was to its instance.</param>
+/// <param name="Signal">The signal that ended it.</param>
+/// <param name="TimeNs">Boot time in nanoseconds.</param>
+public sealed record Damage(ProcessId Process, ProcessRole Role, int Signal, ulong TimeNs);
+
+/// <summary>What a process's Thread#1 holds, as far as it is known.</summary>
+public enum Holding
+{
+    /// <summary>Not inspected.</summary>
+    Unknown,
+
+    /// <summary>No OpenSSL slot with a pointer.</summary>
+    Nothing,
+
+    /// <summary>OpenSSL slots with pointers, none of which another process holds in shared memory.</summary>
+    Own,
+
+    /// <summary>A slot that another process holds, too, in shared memory.</summary>
+    Shared,
+}
+
+/// <summary>How often a process used slots that it shares while that was watched.</summary>
+/// <param name="Process">The process.</param>
+/// <param name="Key">The slot's key.</param>
+/// <param name="Count">How often its Thread#1 asked for the slot.</param>
+public readonly record struct SharedUse(ProcessId Process, uint Key, long Count);

@@ -35,6 +35,29 @@ internal sealed class Instance(InstanceContext context)
     /// <summary>What the sink was told last.</summary>
     public Assessment? Told { get; set; }
 
+    public ServerFacts Facts { get; set; } = ServerFacts.Unknown;
+
+    /// <summary>When to inspect next, in nanoseconds of boot time; null when nothing asks for it.</summary>
+    public ulong? InspectAtNs { get; set; }
+
+    /// <summary>When it was inspected last, in nanoseconds of boot time; 0 when never.</summary>
+    public ulong InspectedNs { get; set; }
+
+    /// <summary>What inspections say; null until one could tell.</summary>
+    public Conclusion? Conclusion { get; set; }
+
+    /// <summary>What the dying held, of the last moments.</summary>
+    public List<ProcessInspection> Dead { get; } = [];
+
+    /// <summary>A death that is damage if the server has a shared slot.</summary>
+    public Damage? Suspect { get; set; }
+
+    /// <summary>Damage, with a shared slot.</summary>
+    public Damage? Damage { get; set; }
+
+    /// <summary>How often processes used what they share, while that was watched.</summary>
+    public ImmutableArray<SharedUse> Uses { get; set; } = [];
+
     /// <summary>It ran, and its last worker is gone: what the root tidies up now says nothing of the server as it ran.</summary>
     public bool IsStopping => ReadyNs is not null && _processes.Count == 1;
 
@@ -83,6 +106,12 @@ internal sealed class Instance(InstanceContext context)
         return _gapsTold.Count < 1024 && _gapsTold.Add((gap, about));
     }
 
+    /// <summary>The successful inspections of the processes that are there, root's first.</summary>
+    public IEnumerable<ProcessInspection> Inspections(Func<TrackedProcess, bool> which) =>
+        ByAge().Where(which).Select(static p => p.Inspection).OfType<ProcessInspection>().Where(static i => i.Status == InspectionStatus.Inspected);
+
+    public InspectionRequest Request() => new(Context.Id, Root?.Id ?? default, [.. ByAge().Select(static p => p.Id)]);
+
     public InstanceSnapshot Snapshot() => new()
     {
         Id = Context.Id,
@@ -93,7 +122,11 @@ internal sealed class Instance(InstanceContext context)
         [
             .. _processes.Values
                 .OrderBy(static p => p.Id.StartTicks).ThenBy(static p => p.Id.Tgid)
-                .Select(p => new ProcessSnapshot(p.Id, p.ParentId, RoleOf(p), Slots(p), p.Ledger.Count - p.MainThreadSlots.Count)),
+                .Select(p => new ProcessSnapshot(p.Id, p.ParentId, RoleOf(p), Slots(p), p.Ledger.Count - p.MainThreadSlots.Count)
+                {
+                    Inspection = p.Inspection?.Status,
+                    Holding = HoldingOf(p),
+                }),
         ],
         StartedNs = Context.StartedNs,
         ReadyNs = ReadyNs,
@@ -102,7 +135,21 @@ internal sealed class Instance(InstanceContext context)
         Gaps = Assessment.Gaps,
         MainThreadCallsBeforeFork = Root?.MainThreadCallsBeforeFork ?? 0,
         LibraryGapNs = LibraryGapNs,
+        SinceExec = Context.SinceExec,
+        Facts = Facts,
+        InspectedNs = InspectedNs == 0 ? null : InspectedNs,
+        SharedSlots = Conclusion?.Shared ?? [],
+        SharedUses = Uses,
+        Damage = Damage,
     };
+
+    private IEnumerable<TrackedProcess> ByAge() =>
+        _processes.Values.OrderBy(p => !ReferenceEquals(p, Root)).ThenBy(static p => p.Id.StartTicks).ThenBy(static p => p.Id.Tgid);
+
+    private Holding HoldingOf(TrackedProcess process) =>
+        process.Inspection is not { Status: InspectionStatus.Inspected } inspection ? Holding.Unknown
+        : Conclusion is { } conclusion && conclusion.Shared.Any(s => s.Holders.Contains(process.Id)) ? Holding.Shared
+        : inspection.MainThreadSlots.Any(inspection.IsOpenSsl) ? Holding.Own : Holding.Nothing;
 
     private static ImmutableArray<SlotSnapshot> Slots(TrackedProcess process) =>
     [
@@ -124,3 +171,8 @@ internal sealed class Instance(InstanceContext context)
         }
     }
 }
+
+/// <summary>What inspections say of an instance.</summary>
+/// <param name="Shared">The slots that processes share.</param>
+/// <param name="TimeNs">Boot time of the inspection in nanoseconds.</param>
+internal sealed record Conclusion(ImmutableArray<SharedSlot> Shared, ulong TimeNs);

@@ -57,6 +57,36 @@ internal sealed class Ledger
         return true;
     }
 
+    /// <summary>
+    /// A thread's pthread slots are these and no others. What is known already keeps its time; what is new was set at some
+    /// time before <paramref name="timeNs"/>.
+    /// </summary>
+    public void Mend(int tid, IEnumerable<(SlotKey Key, ulong Value)> live, ulong timeNs, Func<SlotKey, ulong, bool> isInherited)
+    {
+        Dictionary<SlotKey, Slot> before = _threads.GetValueOrDefault(tid) ?? [];
+        var now = new Dictionary<SlotKey, Slot>();
+        foreach ((SlotKey key, Slot slot) in before)
+        {
+            if (key.Extended)
+            {
+                now[key] = slot;
+            }
+        }
+        foreach ((SlotKey key, ulong value) in live)
+        {
+            now[key] = before.TryGetValue(key, out Slot known) && known.Value == value ? known : new Slot(value, timeNs, isInherited(key, value));
+        }
+        Count += now.Count - before.Count;
+        if (now.Count > 0)
+        {
+            _threads[tid] = now;
+        }
+        else
+        {
+            _ = _threads.Remove(tid);
+        }
+    }
+
     /// <summary>A pthread key ends: its slots vanish in every thread.</summary>
     public void RemoveKey(uint key)
     {

@@ -53,13 +53,31 @@ public sealed record InstanceSnapshot
 
     /// <summary>The longest time a libcrypto of this server ran without probes, in nanoseconds; 0 when none did.</summary>
     public required ulong LibraryGapNs { get; init; }
+
+    /// <summary>It was seen from its exec.</summary>
+    public bool SinceExec { get; init; }
+
+    /// <summary>What the server is made of.</summary>
+    public ServerFacts Facts { get; init; } = ServerFacts.Unknown;
+
+    /// <summary>Boot time of the last inspection in nanoseconds; null when there was none.</summary>
+    public ulong? InspectedNs { get; init; }
+
+    /// <summary>The slots that processes share, ordered by key.</summary>
+    public ImmutableArray<SharedSlot> SharedSlots { get; init; } = [];
+
+    /// <summary>How often processes used what they share, while that was watched; empty when it was not.</summary>
+    public ImmutableArray<SharedUse> SharedUses { get; init; } = [];
+
+    /// <summary>The damage that was seen; null when none was, or none that a shared slot goes with.</summary>
+    public Damage? Damage { get; init; }
 }
 
 /// <summary>One living process of an instance.</summary>
 /// <param name="Id">Its identity.</param>
 /// <param name="Parent">The process that forked it; null for the first one.</param>
 /// <param name="Role">What it is to its instance.</param>
-/// <param name="MainThreadSlots">The live slots of its Thread#1 by the ledger, ordered by key.</param>
+/// <param name="MainThreadSlots">The live OpenSSL slots of its Thread#1 by events and inspections, ordered by key.</param>
 /// <param name="OtherThreadSlots">How many live slots its other threads have.</param>
 public sealed record ProcessSnapshot(
     ProcessId Id,
@@ -68,6 +86,12 @@ public sealed record ProcessSnapshot(
     ImmutableArray<SlotSnapshot> MainThreadSlots,
     int OtherThreadSlots)
 {
+    /// <summary>How its latest inspection ended; null when there was none.</summary>
+    public InspectionStatus? Inspection { get; init; }
+
+    /// <summary>What its Thread#1 holds.</summary>
+    public Holding Holding { get; init; }
+
     /// <summary>How many slots of Thread#1 hold what the parent had at the fork.</summary>
     public int InheritedSlots => MainThreadSlots.Count(static slot => slot.Inherited);
 }
@@ -107,9 +131,13 @@ public readonly record struct CallCount(
 /// <param name="Execs">Execs under a watched name: starts.</param>
 /// <param name="Forks">Processes forked.</param>
 /// <param name="Exits">Processes ended, indexed by <see cref="ExitKind"/>.</param>
+/// <param name="Verdicts">How often an instance came to a verdict, indexed by <see cref="Verdict"/>.</param>
+/// <param name="SharedUses">Uses of shared slots that were counted.</param>
 public sealed record TargetCounters(
     string Target,
     ImmutableArray<CallCount> Calls,
     long Execs,
     long Forks,
-    ImmutableArray<long> Exits);
+    ImmutableArray<long> Exits,
+    ImmutableArray<long> Verdicts,
+    long SharedUses);

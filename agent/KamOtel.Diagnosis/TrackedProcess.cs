@@ -30,7 +30,22 @@ internal sealed class TrackedProcess(ProcessId id, ProcessId? parentId, TrackedP
 
     public Ledger Ledger { get; } = ledger;
 
+    /// <summary>The latest inspection.</summary>
+    public ProcessInspection? Inspection { get; set; }
+
+    /// <summary>At its latest inspection it was old enough: what it inherited and still had then, it keeps.</summary>
+    public bool Settled { get; set; }
+
+    /// <summary>What it held when it was about to die of a signal.</summary>
+    public ProcessInspection? Dying { get; set; }
+
     public IReadOnlyDictionary<SlotKey, Slot> MainThreadSlots => Ledger.Of(Id.Tgid);
+
+    /// <summary>When it is old enough, in nanoseconds of boot time.</summary>
+    public ulong SettlesAtNs(ulong settleNs) => ((Id.StartTicks + 1) * ProcessId.NanosecondsPerTick) + settleNs;
+
+    /// <summary>It had the time to give up what it inherited.</summary>
+    public bool IsSettled(ulong nowNs, ulong settleNs) => nowNs >= SettlesAtNs(settleNs);
 
     /// <summary>
     /// Where the root is, if it was here. Daemonising forks once or twice and lets the upper process end: the root

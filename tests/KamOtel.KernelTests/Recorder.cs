@@ -33,6 +33,10 @@ internal sealed class Recorder : IFleetSink
     {
     }
 
+    public void Confirmed(InstanceContext instance, InstanceSnapshot snapshot, ulong windowNs)
+    {
+    }
+
     public void GapFound(InstanceContext instance, CoverageGaps gap, string detail, ulong timeNs) => Gaps.Add((gap, detail));
 
     public void InstanceEnded(InstanceContext instance, in Observation observation) => Ended++;

@@ -22,7 +22,7 @@ internal sealed class History
     /// <summary>The only instance that lives.</summary>
     public InstanceSnapshot Server => Fleet.Snapshot(Now).Instances.ShouldHaveSingleItem();
 
-    public static ProcessId Id(int pid) => new(pid, 50_000 + (ulong)pid);
+    public static ProcessId Id(int pid) => new(pid, 100_000 + (ulong)pid);
 
     public InstanceId InstanceOf(int pid) => _instances[pid];
 
@@ -78,6 +78,58 @@ internal sealed class History
     {
         Now += Millisecond;
         Fleet.LibraryMapped(Id(pid), name, Now, (ulong)((long)Now + lateNs));
+        return this;
+    }
+
+    /// <summary>Memory that all processes map shared and writable.</summary>
+    public static SharedMemory Segment { get; } = new("/dev/zero (deleted)", Pointer, Pointer + 0x1_0000, 0, 1, 134);
+
+    /// <summary>A slot that points into the segment.</summary>
+    public static HeldSlot Shared(uint key = 0, ulong value = Pointer) => new(key, value, SlotOwner.Unnamed, Segment);
+
+    /// <summary>A slot that points into memory of the process's own.</summary>
+    public static HeldSlot Private(uint key = 0, ulong value = Pointer) => new(key, value, SlotOwner.Unnamed, Memory: null);
+
+    /// <summary>What would be found in a process.</summary>
+    public ProcessInspection Found(int pid, params HeldSlot[] slots) => new()
+    {
+        Process = Id(pid),
+        TimeNs = Now,
+        Status = InspectionStatus.Inspected,
+        MapsLibcrypto = true,
+        MainThreadSlots = [.. slots],
+    };
+
+    /// <summary>Does the inspections that are due, by what <paramref name="look"/> finds.</summary>
+    public History Inspect(Func<int, ProcessInspection> look, ServerFacts? facts = null)
+    {
+        foreach (InspectionRequest request in Fleet.TakeDueInspections(Now))
+        {
+            Fleet.Inspected(request.Instance, [.. request.Processes.Select(p => look(p.Tgid))], facts);
+        }
+        Fleet.Advance(Now);
+        return this;
+    }
+
+    /// <summary>Time passes until all processes have settled, and they are inspected.</summary>
+    public History SettleAndInspect(Func<int, ProcessInspection> look)
+    {
+        Now += 2 * Second;
+        return Inspect(look);
+    }
+
+    /// <summary>The signal that a process is about to die of, with what it holds.</summary>
+    public History Dying(int pid, int signal, ProcessInspection copy)
+    {
+        Now += Millisecond;
+        var observation = new Observation { Kind = ObservationKind.None, TimeNs = Now, Process = Id(pid), Tid = pid, Instance = _instances[pid], Status = signal };
+        Fleet.Dying(in observation, copy);
+        return this;
+    }
+
+    public History Wait(ulong nanoseconds)
+    {
+        Now += nanoseconds;
         return this;
     }
 

@@ -62,6 +62,8 @@ internal sealed class RecordingSink : IFleetSink
         Verdicts.Add((snapshot, before));
     }
 
+    public void Confirmed(InstanceContext instance, InstanceSnapshot snapshot, ulong windowNs) => Told.Add("confirmed");
+
     public void GapFound(InstanceContext instance, CoverageGaps gap, string detail, ulong timeNs)
     {
         Told.Add($"gap {gap}");
