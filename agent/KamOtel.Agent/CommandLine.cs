@@ -25,7 +25,16 @@ internal static class CommandLine
           kamotel run --follow --listen 127.0.0.1:9464
         """;
 
-    private static readonly string[] Colors = ["auto", "always", "never"];
+    private const string ScanEpilog = """
+        Needs root, and neither the agent nor a restart of the server. A server that was started less than --settle
+        seconds ago is waited for. KAMOTEL_* variables and the configuration file count as for 'kamotel run'.
+
+        Exit status: 0 every server is safe or exposed, 1 a server has a hazard or worse, 2 could not tell (or no server
+        is running), 64 usage.
+
+        Example:
+          kamotel scan --json | jq -r '.instances[] | "\(.verdict) \(.target)"'
+        """;
 
     /// <summary>The version, and the source it was built from.</summary>
     public static (string Version, string Revision) Build { get; } = ReadBuild();
@@ -33,40 +42,11 @@ internal static class CommandLine
     /// <summary>Does what the arguments say. Returns the exit code.</summary>
     public static Task<int> RunAsync(string[] arguments, TextWriter output, TextWriter error)
     {
-        var config = new Option<string?>("--config") { Description = $"configuration file (default {Configuration.DefaultFile}, if it is there)", HelpName = "FILE" };
-        var follow = new Option<bool>("--follow") { Description = "print what happens on standard output, a line an event" };
-        var color = new Option<string>("--color") { Description = "colours of --follow: auto, always or never (default auto; NO_COLOR counts)", HelpName = "WHEN" };
-        var run = new Command("run", "Watch the SIP servers of this host and serve what is seen.") { config, follow, color };
-        var options = new List<(Setting Setting, Option<string[]> Option)>();
-        foreach (Setting setting in Settings.All)
+        var root = new RootCommand("KamOtel watches SIP servers for OpenSSL thread-local state that their processes share.")
         {
-            var option = new Option<string[]>(setting.Option)
-            {
-                Description = setting.Help,
-                HelpName = setting.Form,
-                Arity = ArgumentArity.OneOrMore, // Given twice, the last counts.
-                AllowMultipleArgumentsPerToken = false,
-            };
-            options.Add((setting, option));
-            run.Add(option);
-        }
-        run.SetAction(async (parsed, cancellation) =>
-        {
-            string when = parsed.GetValue(color) ?? "auto";
-            if (!Colors.Contains(when))
-            {
-                throw new UsageException($"--color: '{when}' is not one of auto, always, never");
-            }
-            RunOptions loaded = Configuration.Load(
-                parsed.GetValue(config),
-                Environment.GetEnvironmentVariable,
-                options.Where(o => parsed.GetResult(o.Option) is { Implicit: false }).Select(o => (o.Setting, (IReadOnlyList<string>)Chosen(o.Setting, parsed.GetValue(o.Option)!))));
-            bool colored = when == "always" || (when == "auto" && !Console.IsOutputRedirected && string.IsNullOrEmpty(Environment.GetEnvironmentVariable("NO_COLOR")));
-            StoryPrinter? story = parsed.GetValue(follow) ? new StoryPrinter(output, colored) : null;
-            return await AgentHost.RunAsync(loaded, story, cancellation);
-        });
-
-        var root = new RootCommand("KamOtel watches SIP servers for OpenSSL thread-local state that their processes share.") { run };
+            RunCommand(output),
+            Scan(output, error),
+        };
         foreach (VersionOption version in root.Options.OfType<VersionOption>())
         {
             version.Action = new PrintVersion();
@@ -79,7 +59,48 @@ internal static class CommandLine
         return InvokeAsync(root.Parse(arguments), output, error);
     }
 
-    private static string[] Chosen(Setting setting, string[] values) => setting.IsList ? values : [values[^1]];
+    private static Command RunCommand(TextWriter output)
+    {
+        var follow = new Option<bool>("--follow") { Description = "print what happens on standard output, a line an event" };
+        Option<string> color = Color("--follow");
+        var settings = new SettingOptions(static _ => true);
+        var run = new Command("run", "Watch the SIP servers of this host and serve what is seen.") { settings.File, follow, color };
+        settings.AddTo(run);
+        run.SetAction(async (parsed, cancellation) =>
+        {
+            bool colored = IsColored(parsed.GetValue(color));
+            RunOptions loaded = settings.Load(parsed);
+            StoryPrinter? story = parsed.GetValue(follow) ? new StoryPrinter(output, colored) : null;
+            return await AgentHost.RunAsync(loaded, story, cancellation);
+        });
+        return run;
+    }
+
+    private static Command Scan(TextWriter output, TextWriter error)
+    {
+        var json = new Option<bool>("--json") { Description = "print a JSON document (docs/scan.schema.json) in place of the table" };
+        Option<string> color = Color("the table");
+        var settings = new SettingOptions(static s => s.Key is "watch" or "settle" or "logLevel" or "logFormat");
+        var scan = new Command("scan", "Tell what is true now of the SIP servers that run on this host.") { settings.File, json, color };
+        settings.AddTo(scan);
+        scan.SetAction(parsed =>
+        {
+            bool colored = IsColored(parsed.GetValue(color));
+            return ScanCommand.Run(settings.Load(parsed), parsed.GetValue(json), colored, output, error);
+        });
+        return scan;
+    }
+
+    private static Option<string> Color(string of) =>
+        new("--color") { Description = $"colours of {of}: auto, always or never (default auto; NO_COLOR counts)", HelpName = "WHEN" };
+
+    private static bool IsColored(string? when) => when switch
+    {
+        "always" => true,
+        "never" => false,
+        "auto" or null => !Console.IsOutputRedirected && string.IsNullOrEmpty(Environment.GetEnvironmentVariable("NO_COLOR")),
+        _ => throw new UsageException($"--color: '{when}' is not one of auto, always, never"),
+    };
 
     private static async Task<int> InvokeAsync(ParseResult parsed, TextWriter output, TextWriter error)
     {
@@ -156,7 +177,12 @@ internal static class CommandLine
         public override int Invoke(ParseResult parseResult)
         {
             int code = inner.Invoke(parseResult);
-            parseResult.InvocationConfiguration.Output.WriteLine(parseResult.CommandResult.Command is RootCommand ? RootEpilog : RunEpilog);
+            parseResult.InvocationConfiguration.Output.WriteLine(parseResult.CommandResult.Command.Name switch
+            {
+                "run" => RunEpilog,
+                "scan" => ScanEpilog,
+                _ => RootEpilog,
+            });
             return code;
         }
     }

@@ -6,6 +6,12 @@ internal static class ExitCode
     /// <summary>All went well.</summary>
     public const int Ok = 0;
 
+    /// <summary>scan: a server has a hazard, or worse.</summary>
+    public const int Hazard = 1;
+
+    /// <summary>scan: nobody can tell: a server could not be judged, or there is none.</summary>
+    public const int CouldNotTell = 2;
+
     /// <summary>The command line, the environment or the configuration file is wrong.</summary>
     public const int Usage = 64;
 

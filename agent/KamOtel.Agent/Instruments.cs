@@ -14,7 +14,7 @@ internal sealed class Instruments : IDisposable
     /// <summary>The name of the meter, and of the source of spans.</summary>
     public const string Scope = "KamOtel";
 
-    private static readonly double[] DelayBuckets = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10];
+    private static readonly double[] SecondsBuckets = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10];
 
     private readonly AgentState _state;
     private readonly TelemetryCounters _telemetry;
@@ -33,13 +33,20 @@ internal sealed class Instruments : IDisposable
             AddToMeter(instrument);
         }
         AttachDelay = new HistogramOfBoth(factory, _meter, AttachDelayLine);
+        InspectionDuration = new HistogramOfBoth(factory, _meter, InspectionDurationLine);
     }
 
     /// <summary>From the executable mapping of a libcrypto in a watched process to its probes being attached, in seconds.</summary>
     public HistogramOfBoth AttachDelay { get; }
 
+    /// <summary>Time to inspect one instance, in seconds.</summary>
+    public HistogramOfBoth InspectionDuration { get; }
+
     private static Instrument AttachDelayLine { get; } = new(
         "kamotel.attach.delay", InstrumentKind.Histogram, "s", "Time from the mapping of a libcrypto by a watched process to its probes being attached.", [], static (_, _) => []);
+
+    private static Instrument InspectionDurationLine { get; } = new(
+        "kamotel.inspection.duration", InstrumentKind.Histogram, "s", "Time to inspect all processes of one server.", [], static (_, _) => []);
 
     /// <summary>All instruments.</summary>
     public static IReadOnlyList<Instrument> Table { get; } =
@@ -57,8 +64,19 @@ internal sealed class Instruments : IDisposable
                 Verdict worst = t.Select(static i => i.Verdict).MaxBy(Severity);
                 return Enum.GetValues<Verdict>().Select(v => new Sample(v == worst ? 1 : 0, t.Key, Words.Of(v)));
             })),
+        Counter("kamotel.verdicts", "{verdict}", "How often an instance came to a verdict.", ["target", "verdict"], static s =>
+            s.Fleet.Targets.SelectMany(static t => t.Verdicts.Select((n, verdict) => new Sample(n, t.Target, Words.Of((Verdict)verdict))))),
+        Gauge("kamotel.instance.info", "1", "1, with what the target's latest instance is made of; empty where it is not known.", ["target", "kamailio", "openssl", "tls_back_end", "tls_threads_mode"], static s =>
+            s.Fleet.Instances.GroupBy(static i => i.Target).Select(static t => Info(t.Key, t.MaxBy(static i => i.StartedNs)!.Facts))),
+        Gauge("kamotel.instance.shared_slots", "{slot}", "OpenSSL slots that two or more processes share: the same pointer into shared memory.", ["target"], static s => ByTarget(s, static t => t.Sum(static i => i.SharedSlots.Length))),
+        Counter("kamotel.shared_slot.uses", "{use}", "Uses of shared slots that were counted while that was watched.", ["target"], static s => s.Fleet.Targets.Select(static t => new Sample(t.SharedUses, t.Target))),
+        Gauge("kamotel.instance.holders", "{process}", "Living processes by what their Thread#1 holds.", ["target", "holding"], static s => By(s, static p => p.Holding, Words.Of)),
+        Gauge("kamotel.instance.inspected_processes", "{process}", "Living processes by how their latest inspection ended.", ["target", "status"], static s => By(s, static p => p.Inspection, Words.Of)),
+        Gauge("kamotel.instance.inspection_time", "s", "When the target was inspected last, since the Unix epoch; the oldest of its instances.", ["target"], static s =>
+            s.Fleet.Instances.GroupBy(static i => i.Target).Where(static t => t.All(static i => i.InspectedNs is not null))
+                .Select(static t => new Sample(Math.Round(WallClock.ToTime(t.Min(static i => i.InspectedNs!.Value)).ToUnixTimeMilliseconds() / 1e3, 1), t.Key))),
         Gauge("kamotel.instance.processes", "{process}", "Living processes of watched servers, by role.", ["target", "role"], static s => ByRole(s, static p => p.Count())),
-        Gauge("kamotel.instance.live_slots", "{slot}", "Live OpenSSL slots in Thread#1 by the ledger.", ["target", "role"], static s => ByRole(s, static p => p.Sum(static q => q.MainThreadSlots.Length))),
+        Gauge("kamotel.instance.live_slots", "{slot}", "Live OpenSSL slots in Thread#1.", ["target", "role"], static s => ByRole(s, static p => p.Sum(static q => q.MainThreadSlots.Length))),
         Gauge("kamotel.instance.inherited_slots", "{slot}", "Slots of workers' Thread#1 that still hold what the parent had at the fork.", ["target"], static s =>
             ByTarget(s, static t => t.Sum(static i => i.Processes.Sum(static p => p.InheritedSlots)))),
         Gauge("kamotel.instance.covered", "1", "1 when nothing was missed of the target's instances since their exec.", ["target"], static s =>
@@ -75,6 +93,9 @@ internal sealed class Instruments : IDisposable
         Gauge("kamotel.libraries.probed", "{file}", "Files that carry probes.", [], static s => [new Sample(s.Libraries.Length)]),
         Counter("kamotel.attach.failures", "{file}", "Files that should carry probes and could not be probed.", [], static s => [new Sample(s.AttachFailures)]),
         AttachDelayLine,
+        Counter("kamotel.inspections", "{inspection}", "Inspections of servers.", [], static s => [new Sample(s.Inspections)]),
+        InspectionDurationLine,
+        Counter("kamotel.confirm_windows", "{window}", "Times that the use of shared slots was watched.", [], static s => [new Sample(s.ConfirmWindows)]),
         Gauge("kamotel.ring.size", "By", "Size of the ring between kernel and agent.", [], static s => [new Sample(s.RingBytes)]),
         Gauge("kamotel.ring.used", "By", "Bytes in the ring that wait to be read.", [], static s => [new Sample(s.RingUsedBytes)]),
         new("kamotel.telemetry.exported", InstrumentKind.Counter, "{item}", "Log records and spans that the OTLP endpoint took.", ["signal"], static (_, t) =>
@@ -122,6 +143,14 @@ internal sealed class Instruments : IDisposable
     private static IEnumerable<Sample> ByRole(AgentSnapshot snapshot, Func<IEnumerable<ProcessSnapshot>, double> value) =>
         snapshot.Fleet.Instances.GroupBy(static i => i.Target).SelectMany(t => Enum.GetValues<ProcessRole>()
             .Select(role => new Sample(value(t.SelectMany(static i => i.Processes).Where(p => p.Role == role)), t.Key, Words.Of(role))));
+
+    private static IEnumerable<Sample> By<T>(AgentSnapshot snapshot, Func<ProcessSnapshot, T?> of, Func<T, string> word)
+        where T : struct, Enum =>
+        snapshot.Fleet.Instances.GroupBy(static i => i.Target).SelectMany(t => Enum.GetValues<T>()
+            .Select(value => new Sample(t.Sum(i => i.Processes.Count(p => of(p) is { } own && EqualityComparer<T>.Default.Equals(own, value))), t.Key, word(value))));
+
+    private static Sample Info(string target, ServerFacts facts) => new(
+        1, target, facts.Kamailio ?? "", facts.OpenSsl ?? "", facts.TlsBackEnd ?? "", facts.TlsThreadsMode?.ToString(System.Globalization.CultureInfo.InvariantCulture) ?? "");
 
     /// <summary>Blindness must not hide behind a safe twin.</summary>
     private static int Severity(Verdict verdict) => verdict switch
@@ -185,8 +214,8 @@ internal sealed class Instruments : IDisposable
 
         internal HistogramOfBoth(MetricFactory factory, Meter meter, Instrument line)
         {
-            _prometheus = factory.CreateHistogram(line.PrometheusName, line.Help, new HistogramConfiguration { Buckets = DelayBuckets });
-            _meter = meter.CreateHistogram(line.Name, line.Unit, line.Help, tags: null, new InstrumentAdvice<double> { HistogramBucketBoundaries = DelayBuckets });
+            _prometheus = factory.CreateHistogram(line.PrometheusName, line.Help, new HistogramConfiguration { Buckets = SecondsBuckets });
+            _meter = meter.CreateHistogram(line.Name, line.Unit, line.Help, tags: null, new InstrumentAdvice<double> { HistogramBucketBoundaries = SecondsBuckets });
         }
 
         /// <summary>Records one value.</summary>

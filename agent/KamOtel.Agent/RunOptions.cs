@@ -3,7 +3,7 @@ using System.Net;
 
 namespace KamOtel.Agent;
 
-/// <summary>What <c>kamotel run</c> can be told. <see cref="Settings"/> says how.</summary>
+/// <summary>What <c>kamotel</c> can be told. <see cref="Settings"/> says how.</summary>
 internal sealed class RunOptions
 {
     /// <summary>Address and port of <c>/metrics</c>, <c>/healthz</c> and <c>/readyz</c>. Port 0 picks a free one.</summary>
@@ -15,8 +15,17 @@ internal sealed class RunOptions
     /// <summary>Size of the ring between kernel and agent, in bytes: a power of two and a multiple of the page size.</summary>
     public int RingBytes { get; set; } = 4 * 1024 * 1024;
 
-    /// <summary>Quiet time after the last fork after which a server counts as started, in seconds.</summary>
+    /// <summary>
+    /// Quiet time after the last fork after which a server counts as started, and age at which a worker counts as settled:
+    /// what it inherited and still has then, it keeps. In seconds.
+    /// </summary>
     public double SettleSeconds { get; set; } = 1;
+
+    /// <summary>Time between two inspections of a server in which nothing happens, in seconds.</summary>
+    public double InspectEverySeconds { get; set; } = 60;
+
+    /// <summary>How long the use of shared slots is watched after a hazard was found, in seconds; 0 switches it off.</summary>
+    public double ConfirmSeconds { get; set; } = 2;
 
     /// <summary>More directories to search for libcrypto, beside the system's library paths.</summary>
     public string[] LibraryPath { get; set; } = [];
@@ -29,6 +38,9 @@ internal sealed class RunOptions
 
     /// <summary>Log lines as JSON objects.</summary>
     public bool LogJson { get; set; }
+
+    /// <summary>What of it the fleet has to know.</summary>
+    public Diagnosis.FleetOptions ForFleet() => new() { SettleNs = (ulong)(SettleSeconds * 1e9), InspectEveryNs = (ulong)(InspectEverySeconds * 1e9) };
 }
 
 /// <summary>The command line, the environment or the configuration file is wrong; the message says where and how it should be.</summary>
@@ -66,8 +78,12 @@ internal static class Settings
             o.Watch = v.Count > 0 && v.Count <= 64 && v.All(static n => n.Length > 0 && !n.Contains('/', StringComparison.Ordinal)) ? [.. v.Distinct(StringComparer.Ordinal)] : throw new FormatException()),
         new("ringBytes", "BYTES", "size of the ring between kernel and agent: a power of two from 4096 to 1073741824 (default 4194304)", IsList: false, static (o, v) =>
             o.RingBytes = int.TryParse(v[0], NumberStyles.None, CultureInfo.InvariantCulture, out int n) && n is >= 4096 and <= MaxRing && (n & (n - 1)) == 0 ? n : throw new FormatException()),
-        new("settle", "SECONDS", "quiet time after the last fork after which a server counts as started, 0.05 to 600 (default 1)", IsList: false, static (o, v) =>
-            o.SettleSeconds = double.TryParse(v[0], NumberStyles.AllowDecimalPoint, CultureInfo.InvariantCulture, out double s) && s is >= 0.05 and <= 600 ? s : throw new FormatException()),
+        new("settle", "SECONDS", "quiet time after the last fork after which a server counts as started, and age at which a worker counts as settled, 0.05 to 600 (default 1)", IsList: false, static (o, v) =>
+            o.SettleSeconds = Seconds(v[0], 0.05, 600)),
+        new("inspectEvery", "SECONDS", "time between two inspections of a server in which nothing happens, 1 to 86400 (default 60)", IsList: false, static (o, v) =>
+            o.InspectEverySeconds = Seconds(v[0], 1, 86400)),
+        new("confirm", "SECONDS", "how long the use of shared slots is watched after a hazard was found, 0 to 60; 0 switches it off (default 2)", IsList: false, static (o, v) =>
+            o.ConfirmSeconds = Seconds(v[0], 0, 60)),
         new("libraryPath", "DIRECTORY", "one more directory to search for libcrypto; may be repeated", IsList: true, static (o, v) =>
             o.LibraryPath = v.All(static d => d.StartsWith('/')) ? [.. v] : throw new FormatException()),
         new("systemLibraries", "true|false", "search the system's library paths for libcrypto at start (default true)", IsList: false, static (o, v) =>
@@ -92,6 +108,9 @@ internal static class Settings
             throw new UsageException($"{source}: '{string.Join(",", values)}' is not of the form {setting.Form}: {setting.Help}");
         }
     }
+
+    private static double Seconds(string value, double least, double most) =>
+        double.TryParse(value, NumberStyles.AllowDecimalPoint, CultureInfo.InvariantCulture, out double seconds) && seconds >= least && seconds <= most ? seconds : throw new FormatException();
 
     /// <summary>The names that the kernel will cut: what they are cut to.</summary>
     public static IEnumerable<(string Name, string Cut)> CutNames(RunOptions options) =>

@@ -4,8 +4,15 @@ using KamOtel.Linux;
 
 namespace KamOtel.Agent;
 
+/// <summary>Something that becomes a span.</summary>
+internal abstract class SpanItem
+{
+    /// <summary>Sends the span.</summary>
+    public abstract void Emit(ActivitySource source);
+}
+
 /// <summary>The start of one server as a span: from its exec until it is ready, or until it ended before that.</summary>
-internal sealed class StartTrace(InstanceContext instance)
+internal sealed class StartTrace(InstanceContext instance) : SpanItem
 {
     /// <summary>More events than this make a span unreadable; the rest is a number.</summary>
     private const int MaxEvents = 128;
@@ -15,6 +22,11 @@ internal sealed class StartTrace(InstanceContext instance)
     private ulong _endNs;
     private InstanceSnapshot? _ready;
     private string? _failure;
+
+    /// <summary>Its place in the trace, once it was sent.</summary>
+    public ActivityContext Context { get; private set; }
+
+    public void AddVerdict(in TelemetryItem item) => AddEvent(VerdictSpan.EventOf(in item));
 
     public void AddCall(in TelemetryItem item) => AddEvent(new ActivityEvent(
         Words.Of(item.Observation.Kind),
@@ -51,8 +63,8 @@ internal sealed class StartTrace(InstanceContext instance)
         _endNs = item.TimeNs;
     }
 
-    /// <summary>Sends the span.</summary>
-    public void Emit(ActivitySource source)
+    /// <inheritdoc/>
+    public override void Emit(ActivitySource source)
     {
         using Activity? span = source.StartActivity(
             $"{instance.Program} start", ActivityKind.Internal, parentContext: default, tags: null, links: null, WallClock.ToTime(instance.StartedNs));
@@ -60,6 +72,7 @@ internal sealed class StartTrace(InstanceContext instance)
         {
             return;
         }
+        Context = span.Context;
         span.SetTag("process.executable.name", instance.Program);
         span.SetTag("kamotel.target", instance.Target);
         span.SetTag("kamotel.instance", instance.Id.ToString());
@@ -101,6 +114,47 @@ internal sealed class StartTrace(InstanceContext instance)
     }
 }
 
+/// <summary>A change of verdict after the start, as a span: the inspection that found it, or the death that proved it.</summary>
+internal sealed class VerdictSpan(TelemetryItem item, StartTrace? start) : SpanItem
+{
+    /// <summary>The change as an event of a span.</summary>
+    public static ActivityEvent EventOf(in TelemetryItem item) => new(
+        "kamotel.verdict",
+        WallClock.ToTime(item.TimeNs),
+        new ActivityTagsCollection
+        {
+            ["kamotel.verdict"] = Words.Of(item.Snapshot!.Verdict),
+            ["kamotel.verdict.before"] = item.Detail,
+            ["kamotel.reason"] = item.Snapshot.Reason,
+        });
+
+    /// <inheritdoc/>
+    public override void Emit(ActivitySource source)
+    {
+        InstanceSnapshot snapshot = item.Snapshot!;
+        ulong since = Math.Min(item.TimeNs, snapshot.Damage?.TimeNs ?? snapshot.InspectedNs ?? item.TimeNs);
+        using Activity? span = source.StartActivity(
+            $"{item.Instance.Program} verdict", ActivityKind.Internal, start?.Context ?? default, tags: null, links: null, WallClock.ToTime(since));
+        if (span is null)
+        {
+            return;
+        }
+        span.SetTag("process.pid", (long)snapshot.Root.Tgid);
+        span.SetTag("process.executable.name", item.Instance.Program);
+        span.SetTag("kamotel.target", item.Instance.Target);
+        span.SetTag("kamotel.instance", item.Instance.Id.ToString());
+        span.SetTag("kamotel.verdict", Words.Of(snapshot.Verdict));
+        span.SetTag("kamotel.reason", snapshot.Reason);
+        span.SetTag("kamotel.shared_slots", (long)snapshot.SharedSlots.Length);
+        if (snapshot.Verdict >= Verdict.Hazard)
+        {
+            span.SetStatus(ActivityStatusCode.Error, snapshot.Reason);
+        }
+        span.AddEvent(EventOf(in item));
+        span.SetEndTime(WallClock.ToTime(item.TimeNs).UtcDateTime);
+    }
+}
+
 /// <summary>The starts that are under way. One thread.</summary>
 internal sealed class StartTraces(TelemetryCounters counters)
 {
@@ -109,29 +163,21 @@ internal sealed class StartTraces(TelemetryCounters counters)
 
     private readonly Dictionary<InstanceId, StartTrace> _starts = [];
 
-    /// <summary>Takes what happened; the start that it ends, or null.</summary>
-    public StartTrace? Take(in TelemetryItem item)
+    /// <summary>Starts that are over, of servers that live: what comes later belongs to their traces.</summary>
+    private readonly Dictionary<InstanceId, StartTrace> _over = [];
+
+    /// <summary>Takes what happened; the span that it makes, or null.</summary>
+    public SpanItem? Take(in TelemetryItem item)
     {
         InstanceId id = item.Instance.Id;
         if (item.Kind == ItemKind.Found)
         {
-            if (!item.Instance.SinceExec)
-            {
-                return null;
-            }
-            if (_starts.Count < MaxStarts)
-            {
-                _starts[id] = new StartTrace(item.Instance);
-            }
-            else
-            {
-                counters.CountDropped(Signal.Traces, DropReason.QueueFull);
-            }
+            Begin(item.Instance);
             return null;
         }
         if (!_starts.TryGetValue(id, out StartTrace? start))
         {
-            return null;
+            return TakeLater(in item);
         }
         switch (item.Kind)
         {
@@ -141,14 +187,48 @@ internal sealed class StartTraces(TelemetryCounters counters)
             case ItemKind.Forked:
                 start.AddFork(in item);
                 return null;
+            case ItemKind.Verdict:
+                start.AddVerdict(in item);
+                return null;
             case ItemKind.Ready:
                 start.EndReady(in item);
                 _ = _starts.Remove(id);
+                _over[id] = start;
                 return start;
             case ItemKind.Ended:
                 start.EndFailed(in item);
                 _ = _starts.Remove(id);
                 return start;
+            default:
+                return null;
+        }
+    }
+
+    private void Begin(InstanceContext instance)
+    {
+        if (!instance.SinceExec)
+        {
+            return;
+        }
+        if (_starts.Count < MaxStarts)
+        {
+            _starts[instance.Id] = new StartTrace(instance);
+        }
+        else
+        {
+            counters.CountDropped(Signal.Traces, DropReason.QueueFull);
+        }
+    }
+
+    private VerdictSpan? TakeLater(in TelemetryItem item)
+    {
+        switch (item.Kind)
+        {
+            case ItemKind.Verdict:
+                return new VerdictSpan(item, _over.GetValueOrDefault(item.Instance.Id));
+            case ItemKind.Ended:
+                _ = _over.Remove(item.Instance.Id);
+                return null;
             default:
                 return null;
         }

@@ -124,9 +124,9 @@ internal sealed partial class TelemetryExport(OtlpSettings settings, TelemetrySi
                 continue;
             }
             counters.CountOffered(signal);
-            if (item.Start is { } start)
+            if (item.Span is { } span)
             {
-                start.Emit(_source);
+                span.Emit(_source);
             }
             else
             {

@@ -15,7 +15,7 @@ internal enum ItemKind
     Confirmed,
     Gap,
     Ended,
-    Start,
+    Span,
 }
 
 /// <summary>One conclusion of the fleet on its way to logs and spans.</summary>
@@ -38,10 +38,10 @@ internal readonly record struct TelemetryItem(ItemKind Kind, InstanceContext Ins
     /// <summary>Confirmed: how long it was watched.</summary>
     public ulong WindowNs { get; init; }
 
-    /// <summary>The start of a server that is over: a span. Null for what becomes a log record.</summary>
-    public StartTrace? Start { get; init; }
+    /// <summary>What becomes a span. Null for what becomes a log record.</summary>
+    public SpanItem? Span { get; init; }
 
-    public Signal Signal => Start is null ? Signal.Logs : Signal.Traces;
+    public Signal Signal => Span is null ? Signal.Logs : Signal.Traces;
 }
 
 /// <summary>
@@ -97,9 +97,9 @@ internal sealed class TelemetrySink(OtlpSettings settings, TelemetryCounters cou
         {
             Write(in item);
         }
-        if (settings.Traces && _starts.Take(in item) is { } start)
+        if (settings.Traces && _starts.Take(in item) is { } span)
         {
-            Write(new TelemetryItem(ItemKind.Start, item.Instance) { Start = start });
+            Write(new TelemetryItem(ItemKind.Span, item.Instance) { Span = span });
         }
     }
 

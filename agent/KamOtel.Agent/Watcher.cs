@@ -19,6 +19,9 @@ internal sealed partial class Watcher : IObservationHandler, IDisposable
     /// <summary>Snapshots are published at most this often while events pour in.</summary>
     private const int PublishMs = 200;
 
+    /// <summary>How often an open confirm window is looked at.</summary>
+    private const int ConfirmMs = 20;
+
     private readonly RunOptions _options;
     private readonly AgentState _state;
     private readonly Action<double> _attachDelay;
@@ -27,14 +30,20 @@ internal sealed partial class Watcher : IObservationHandler, IDisposable
     private readonly Libraries _libraries;
     private readonly Fleet _fleet;
     private readonly ProcFs _proc = new();
+    private readonly RunningServers _running;
+    private readonly Inspector _inspector;
+    private readonly ConfirmWindow _confirm;
     private readonly Dictionary<int, ProcessId> _watched = [];
+
+    /// <summary>What is needed to understand the last copy of a dying process's slots, by instance.</summary>
+    private readonly Dictionary<InstanceId, ProcessView> _views = [];
     private ulong _lost;
     private long _publishedAt;
     private bool _changed = true;
 
     /// <summary>Loads the kernel side; nothing is attached yet.</summary>
     /// <exception cref="BpfException">The machine cannot do it; the message says why and what helps.</exception>
-    public Watcher(RunOptions options, AgentState state, IFleetSink sink, Action<double> attachDelay, ILogger logger)
+    public Watcher(RunOptions options, AgentState state, IFleetSink sink, Action<double> attachDelay, Action<double> inspectionDuration, ILogger logger)
     {
         _options = options;
         _state = state;
@@ -42,7 +51,10 @@ internal sealed partial class Watcher : IObservationHandler, IDisposable
         _logger = logger;
         _kernel = KernelSide.Load(options.RingBytes, logger);
         _libraries = new Libraries(_kernel, logger);
-        _fleet = new Fleet(new FleetOptions { SettleNs = (ulong)(options.SettleSeconds * 1e9) }, sink);
+        _fleet = new Fleet(options.ForFleet(), sink);
+        _running = new RunningServers(_kernel, _proc, options.Watch, logger);
+        _inspector = new Inspector(_kernel, _proc, inspectionDuration, logger);
+        _confirm = new ConfirmWindow(_kernel, _proc, options.ConfirmSeconds, logger);
     }
 
     /// <summary>
@@ -71,6 +83,7 @@ internal sealed partial class Watcher : IObservationHandler, IDisposable
         }
         _kernel.AttachTracepoints();
         Seed();
+        Inspect();
         Publish();
         _state.SetNotReady(null);
         Watching(_logger, string.Join(", ", _options.Watch), _libraries.Probed.Length, BpfObject.LibbpfVersion);
@@ -80,13 +93,15 @@ internal sealed partial class Watcher : IObservationHandler, IDisposable
     public void Turn()
     {
         ulong now = BootClock.NowNs;
-        ulong? due = _fleet.Advance(now);
-        long wait = due is { } at ? (at > now ? (long)((at - now) / 1_000_000) + 1 : 0) : HeartbeatMs;
-        _kernel.Poll((int)Math.Clamp(wait, 0, _changed ? PublishMs : HeartbeatMs), this);
+        ulong due = Math.Min(_fleet.Advance(now) ?? ulong.MaxValue, _fleet.NextInspectionNs ?? ulong.MaxValue);
+        ulong wait = due > now ? ((due - now) / 1_000_000) + 1 : 0;
+        _kernel.Poll((int)Math.Min(wait, _confirm.IsOpen ? ConfirmMs : _changed ? PublishMs : (ulong)HeartbeatMs), this);
         _state.Turned();
         CountLosses();
-        ulong after = BootClock.NowNs;
-        _ = _fleet.Advance(after);
+        // The inspection first: a server that is ready now is judged by it.
+        Inspect();
+        _confirm.Turn(_fleet, BootClock.NowNs);
+        _ = _fleet.Advance(BootClock.NowNs);
         if (Environment.TickCount64 - _publishedAt >= PublishMs)
         {
             Publish();
@@ -122,6 +137,16 @@ internal sealed partial class Watcher : IObservationHandler, IDisposable
     }
 
     /// <inheritdoc/>
+    public void OnFatalSignal(in Observation observation, ReadOnlySpan<byte> blocks, uint blocksRead)
+    {
+        _changed = true;
+        ProcessInspection copy = _views.TryGetValue(observation.Instance, out ProcessView? view)
+            ? _inspector.Decode(view, observation.Process, blocks, blocksRead, observation.TimeNs)
+            : new ProcessInspection { Process = observation.Process, TimeNs = observation.TimeNs, Status = InspectionStatus.Unsupported, Detail = "the process died before anybody knew where it keeps its slots" };
+        _fleet.Dying(in observation, copy);
+    }
+
+    /// <inheritdoc/>
     public void OnMapping(in ExecutableMapping mapping)
     {
         if (mapping.Path.IsEmpty || mapping.Path[0] != (byte)'/' || !_watched.TryGetValue(mapping.Tgid, out ProcessId process))
@@ -143,77 +168,60 @@ internal sealed partial class Watcher : IObservationHandler, IDisposable
     /// <inheritdoc/>
     public void Dispose()
     {
+        _confirm.Dispose();
         _libraries.Dispose();
         _kernel.Dispose();
     }
 
     /// <summary>Brings the servers that run already into the fleet.</summary>
-    private void Seed()
+    private void Seed() => _running.Find((observation, target) =>
     {
-        var names = _options.Watch.Select(TaskName.From).ToHashSet();
-        var instances = new Dictionary<int, InstanceId>();
-        // A process may fork while /proc is read: until it is watched its fork is not told. So look until nothing is new.
-        for (bool found = true; found;)
+        _watched[observation.Process.Tgid] = observation.Process;
+        _fleet.Observe(in observation, target);
+        LookAtMappings(observation.Process, mappedNs: 0);
+    });
+
+    /// <summary>
+    /// Looks into the processes of which it is time. What the ring holds comes first, so that the fleet does not take the
+    /// older for the newer.
+    /// </summary>
+    private void Inspect()
+    {
+        if (_fleet.NextInspectionNs is not { } at || at > BootClock.NowNs)
         {
-            found = false;
-            var stats = new Dictionary<int, ProcessStat>();
-            foreach (int pid in _proc.Processes())
+            return;
+        }
+        _kernel.Consume(this);
+        foreach (InspectionRequest request in _inspector.Inspect(_fleet, BootClock.NowNs))
+        {
+            if (_inspector.View(request.Root) is { } view)
             {
-                if (_proc.ReadStat(pid).TryGet(out ProcessStat? stat) && stat.State != 'Z' && names.Contains(stat.Name))
-                {
-                    stats[pid] = stat;
-                }
+                TellLayout(request.Instance, view);
+                _views[request.Instance] = view;
             }
-            foreach (ProcessStat stat in stats.Values.OrderBy(static s => s.Id.StartTicks).ThenBy(static s => s.Id.Tgid))
-            {
-                if (!_watched.ContainsKey(stat.Id.Tgid))
-                {
-                    found |= SeedProcess(stat, stats, instances);
-                }
-            }
+        }
+        _changed = true;
+        foreach (InstanceSnapshot instance in _fleet.Snapshot(BootClock.NowNs).Instances)
+        {
+            _confirm.Consider(instance);
         }
     }
 
-    private bool SeedProcess(ProcessStat stat, Dictionary<int, ProcessStat> stats, Dictionary<int, InstanceId> instances)
+    /// <summary>From now on the kernel side can copy the slots of a process of this instance that dies.</summary>
+    private void TellLayout(InstanceId instance, ProcessView view)
     {
-        int pid = stat.Id.Tgid;
-        bool child = instances.TryGetValue(stat.ParentPid, out InstanceId instance);
-        if (!child)
+        if (_views.ContainsKey(instance))
         {
-            instance = new InstanceId(pid, stat.Id.StartTicks * ProcessId.NanosecondsPerTick);
+            return;
         }
         try
         {
-            if (!_kernel.WatchProcess(stat.Id, instance))
-            {
-                return false;
-            }
+            _kernel.SetSlotLayout(instance, view.Layout.TableOffset, view.Layout.Flat);
         }
         catch (BpfException e)
         {
-            NotWatched(_logger, pid, e.Message);
-            return false;
+            LayoutNotTold(_logger, instance, e.Message);
         }
-        if (!_proc.ReadStat(pid).TryGet(out ProcessStat? again) || again.Id != stat.Id)
-        {
-            _kernel.UnwatchProcess(stat.Id);
-            return true;
-        }
-        instances[pid] = instance;
-        _watched[pid] = stat.Id;
-        var observation = new Observation
-        {
-            Kind = ObservationKind.Seeded,
-            TimeNs = BootClock.NowNs,
-            Process = stat.Id,
-            Tid = pid,
-            Instance = instance,
-            Name = stat.Name,
-            Other = child && stats.TryGetValue(stat.ParentPid, out ProcessStat? parent) ? parent.Id : default,
-        };
-        _fleet.Observe(in observation, child ? null : NameOf(stat.Id));
-        LookAtMappings(stat.Id, mappedNs: 0);
-        return true;
     }
 
     /// <summary>What a server is called outside; null when it is gone already.</summary>
@@ -267,6 +275,16 @@ internal sealed partial class Watcher : IObservationHandler, IDisposable
         }
     }
 
+    private void ForgetEnded(FleetSnapshot fleet)
+    {
+        foreach (InstanceId ended in _views.Keys.Except(fleet.Instances.Select(static i => i.Id)).ToArray())
+        {
+            _ = _views.Remove(ended);
+            _kernel.RemoveSlotLayout(ended);
+            _confirm.Forget(ended);
+        }
+    }
+
     private void CountLosses()
     {
         ulong lost = 0;
@@ -291,12 +309,16 @@ internal sealed partial class Watcher : IObservationHandler, IDisposable
             events.Add(new EventCount(KernelSide.KindNames[kind]!, _kernel.Received(kind), _kernel.Lost(kind)));
         }
         events.Add(new EventCount("mapping", _kernel.MappingsReceived, _kernel.MappingsLost));
+        FleetSnapshot fleet = _fleet.Snapshot(BootClock.NowNs);
+        ForgetEnded(fleet);
         _state.Publish(new AgentSnapshot(
             DateTimeOffset.UtcNow,
-            _fleet.Snapshot(BootClock.NowNs),
+            fleet,
             events.ToImmutable(),
             _libraries.Probed,
             _libraries.Failures,
+            _inspector.Count,
+            _confirm.Count,
             _kernel.RingBytes,
             _kernel.RingUsedBytes));
         _publishedAt = Environment.TickCount64;
@@ -309,8 +331,8 @@ internal sealed partial class Watcher : IObservationHandler, IDisposable
     [LoggerMessage(Level = LogLevel.Warning, Message = "{Count} {What}s were lost: the ring was full; raise --ring-bytes")]
     private static partial void LossSeen(ILogger logger, long count, string what);
 
-    [LoggerMessage(Level = LogLevel.Warning, Message = "process {Pid} cannot be watched: {Reason}")]
-    private static partial void NotWatched(ILogger logger, int pid, string reason);
+    [LoggerMessage(Level = LogLevel.Warning, Message = "the slots of a process of {Instance} that dies will not be known: {Reason}")]
+    private static partial void LayoutNotTold(ILogger logger, InstanceId instance, string reason);
 
     [LoggerMessage(Level = LogLevel.Warning, Message = "{Path}, mapped by process {Pid}, cannot be opened: {Reason}")]
     private static partial void NotOpened(ILogger logger, string path, int pid, string reason);

@@ -30,6 +30,10 @@ internal static class Words
 
     public static string Of(ExitKind kind) => Snake(kind.ToString());
 
+    public static string Of(Holding holding) => Snake(holding.ToString());
+
+    public static string Of(InspectionStatus status) => Snake(status.ToString());
+
     public static string Of(CoverageGaps gap) => Snake(gap.ToString());
 
     /// <summary>How a wait status reads: <c>exit code 1</c>, <c>signal 11 (SIGSEGV)</c>.</summary>

@@ -138,6 +138,7 @@ internal sealed class Instance(InstanceContext context)
         SinceExec = Context.SinceExec,
         Facts = Facts,
         InspectedNs = InspectedNs == 0 ? null : InspectedNs,
+        IsConcluded = Conclusion is not null,
         SharedSlots = Conclusion?.Shared ?? [],
         SharedUses = Uses,
         Damage = Damage,

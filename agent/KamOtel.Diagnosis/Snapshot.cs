@@ -63,6 +63,9 @@ public sealed record InstanceSnapshot
     /// <summary>Boot time of the last inspection in nanoseconds; null when there was none.</summary>
     public ulong? InspectedNs { get; init; }
 
+    /// <summary>An inspection decided the verdict; before that, events alone did.</summary>
+    public bool IsConcluded { get; init; }
+
     /// <summary>The slots that processes share, ordered by key.</summary>
     public ImmutableArray<SharedSlot> SharedSlots { get; init; } = [];
 

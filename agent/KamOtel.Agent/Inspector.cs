@@ -1,0 +1,82 @@
+using System.Diagnostics;
+using KamOtel.Bpf;
+using KamOtel.Diagnosis;
+using KamOtel.Linux;
+
+namespace KamOtel.Agent;
+
+/// <summary>
+/// Looks into live processes: the kernel side says where each thread keeps its slots, and they are read from there. Stops
+/// nobody and needs no probe. One thread at a time.
+/// </summary>
+internal sealed partial class Inspector(KernelSide kernel, ProcFs proc, Action<double> duration, ILogger logger)
+{
+    private readonly SlotReader _slots = new(proc);
+    private readonly ServerFactsReader _facts = new(proc);
+    private readonly List<ThreadPointer> _threads = [];
+
+    /// <summary>Inspections of instances so far.</summary>
+    public long Count { get; private set; }
+
+    /// <summary>Does the inspections that are due, and says which they were.</summary>
+    public IReadOnlyList<InspectionRequest> Inspect(Fleet fleet, ulong nowNs)
+    {
+        IReadOnlyList<InspectionRequest> due = fleet.TakeDueInspections(nowNs);
+        if (due.Count == 0)
+        {
+            return due;
+        }
+        long start = Stopwatch.GetTimestamp();
+        string? refused = ReadThreads();
+        ILookup<ProcessId, ThreadPointer> threads = _threads.ToLookup(static t => t.Process);
+        foreach (InspectionRequest request in due)
+        {
+            _slots.BeginPass();
+            var found = new List<ProcessInspection>(request.Processes.Length);
+            foreach (ProcessId process in request.Processes)
+            {
+                found.Add(refused is null ? _slots.Inspect(process, [.. threads[process]]) : new ProcessInspection
+                {
+                    Process = process,
+                    TimeNs = nowNs,
+                    Status = InspectionStatus.Denied,
+                    Detail = refused,
+                });
+            }
+            fleet.Inspected(request.Instance, found, _facts.Read(request.Root));
+            Count++;
+        }
+        duration(Stopwatch.GetElapsedTime(start).TotalSeconds / due.Count);
+        return due;
+    }
+
+    /// <summary>What is needed to understand a process's slots; null when it cannot be known.</summary>
+    public ProcessView? View(ProcessId process)
+    {
+        _slots.BeginPass();
+        return _slots.TryView(process, out ProcessView? view, out _) ? view : null;
+    }
+
+    /// <summary>What a dying process held, from the kernel's copy of its slots.</summary>
+    public ProcessInspection Decode(ProcessView view, ProcessId process, ReadOnlySpan<byte> blocks, uint blocksRead, ulong timeNs) =>
+        _slots.Decode(view, process, blocks, blocksRead, timeNs);
+
+    /// <summary>Null, or why the kernel refused.</summary>
+    private string? ReadThreads()
+    {
+        _threads.Clear();
+        try
+        {
+            kernel.ReadThreads(tgid: null, _threads);
+            return null;
+        }
+        catch (BpfException e)
+        {
+            NotRead(logger, e.Message);
+            return e.Message;
+        }
+    }
+
+    [LoggerMessage(Level = LogLevel.Warning, Message = "threads cannot be read, so nothing can be inspected: {Reason}")]
+    private static partial void NotRead(ILogger logger, string reason);
+}

@@ -1,0 +1,73 @@
+using System.Collections.Immutable;
+using System.Text.Encodings.Web;
+using System.Text.Json;
+using System.Text.Json.Serialization;
+using KamOtel.Diagnosis;
+
+namespace KamOtel.Agent;
+
+/// <summary>What <c>kamotel scan --json</c> prints: a contract, described by docs/scan.schema.json.</summary>
+/// <param name="Schema">The version of the form.</param>
+/// <param name="Instances">The servers, oldest first.</param>
+internal sealed record ScanReport(int Schema, ImmutableArray<ScannedInstance> Instances)
+{
+    public static ScanReport Of(IEnumerable<InstanceSnapshot> instances) => new(1, [.. instances.Select(ScannedInstance.Of)]);
+
+    public string ToJson() => JsonSerializer.Serialize(this, ScanJson.Readable.ScanReport);
+}
+
+/// <summary>One server.</summary>
+internal sealed record ScannedInstance(
+    string Target,
+    int RootPid,
+    int Processes,
+    string Verdict,
+    string Reason,
+    string? Kamailio,
+    [property: JsonPropertyName("openssl")] string? OpenSsl,
+    ImmutableArray<string> Modules,
+    int? TlsThreadsMode,
+    ImmutableArray<ScannedSlot> SharedSlots,
+    ImmutableArray<string> Advice,
+    ScannedCoverage Coverage)
+{
+    public static ScannedInstance Of(InstanceSnapshot instance) => new(
+        instance.Target,
+        instance.Root.Tgid,
+        instance.Processes.Length,
+        Words.Of(instance.Verdict),
+        instance.Reason,
+        instance.Facts.Kamailio,
+        instance.Facts.OpenSsl,
+        instance.Facts.Modules,
+        instance.Facts.TlsThreadsMode,
+        [.. instance.SharedSlots.Select(ScannedSlot.Of)],
+        Advice: [],
+        ScannedCoverage.Of(instance));
+}
+
+/// <summary>One shared slot. Its name and author are known when its making was seen; a scan comes too late for that.</summary>
+internal sealed record ScannedSlot(
+    uint Key, string Value, string Mapping, ImmutableArray<int> Holders, string? Name, string? Author, string? AskedBy)
+{
+    public static ScannedSlot Of(SharedSlot slot) =>
+        new(slot.Key, $"0x{slot.Value:x}", slot.Memory.Name, [.. slot.Holders.Select(static h => h.Tgid)], Name: null, Author: null, AskedBy: null);
+}
+
+/// <summary>What could be seen.</summary>
+internal sealed record ScannedCoverage(int Inspected, int Failed, bool SinceExec)
+{
+    public static ScannedCoverage Of(InstanceSnapshot instance)
+    {
+        int inspected = instance.Processes.Count(static p => p.Inspection == InspectionStatus.Inspected);
+        return new(inspected, instance.Processes.Count(static p => p.Inspection is not (InspectionStatus.Inspected or InspectionStatus.Gone)), instance.SinceExec);
+    }
+}
+
+[JsonSourceGenerationOptions(PropertyNamingPolicy = JsonKnownNamingPolicy.CamelCase, WriteIndented = true)]
+[JsonSerializable(typeof(ScanReport))]
+internal sealed partial class ScanJson : JsonSerializerContext
+{
+    /// <summary>Paths are to be read by people, and nothing here goes into a web page as it is.</summary>
+    public static ScanJson Readable { get; } = new(new JsonSerializerOptions(Default.Options) { Encoder = JavaScriptEncoder.UnsafeRelaxedJsonEscaping });
+}

@@ -1,0 +1,45 @@
+using System.CommandLine;
+
+namespace KamOtel.Agent;
+
+/// <summary>The settings of a command: its options, with what the environment and the configuration file say beside them.</summary>
+internal sealed class SettingOptions
+{
+    private readonly List<(Setting Setting, Option<string[]> Option)> _options = [];
+
+    /// <summary>Options for those settings that the command knows.</summary>
+    public SettingOptions(Func<Setting, bool> known)
+    {
+        foreach (Setting setting in Settings.All.Where(known))
+        {
+            _options.Add((setting, new Option<string[]>(setting.Option)
+            {
+                Description = setting.Help,
+                HelpName = setting.Form,
+                Arity = ArgumentArity.OneOrMore, // Given twice, the last counts.
+                AllowMultipleArgumentsPerToken = false,
+            }));
+        }
+    }
+
+    /// <summary>The option that names the configuration file.</summary>
+    public Option<string?> File { get; } = new("--config") { Description = $"configuration file (default {Configuration.DefaultFile}, if it is there)", HelpName = "FILE" };
+
+    /// <summary>Adds the settings' options to the command.</summary>
+    public void AddTo(Command command)
+    {
+        foreach ((_, Option<string[]> option) in _options)
+        {
+            command.Add(option);
+        }
+    }
+
+    /// <summary>The options in force.</summary>
+    /// <exception cref="UsageException">Something is wrong; the message says where and how it should be.</exception>
+    public RunOptions Load(ParseResult parsed) => Configuration.Load(
+        parsed.GetValue(File),
+        Environment.GetEnvironmentVariable,
+        _options.Where(o => parsed.GetResult(o.Option) is { Implicit: false }).Select(o => (o.Setting, Chosen(o.Setting, parsed.GetValue(o.Option)!))));
+
+    private static IReadOnlyList<string> Chosen(Setting setting, string[] values) => setting.IsList ? values : [values[^1]];
+}

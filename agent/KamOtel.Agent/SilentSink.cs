@@ -1,0 +1,45 @@
+using KamOtel.Diagnosis;
+
+namespace KamOtel.Agent;
+
+/// <summary>Tells nobody what the fleet concludes: for who asks only for its snapshot.</summary>
+internal sealed class SilentSink : IFleetSink
+{
+    public static SilentSink Instance { get; } = new();
+
+    public void InstanceFound(InstanceContext instance, in Observation observation)
+    {
+    }
+
+    public void Call(InstanceContext instance, in Observation observation, in CallContext call)
+    {
+    }
+
+    public void Forked(InstanceContext instance, in Observation observation, ProcessRole role)
+    {
+    }
+
+    public void Exited(InstanceContext instance, in Observation observation, ProcessRole role)
+    {
+    }
+
+    public void Ready(InstanceContext instance, InstanceSnapshot snapshot)
+    {
+    }
+
+    public void VerdictChanged(InstanceContext instance, InstanceSnapshot snapshot, Verdict before)
+    {
+    }
+
+    public void Confirmed(InstanceContext instance, InstanceSnapshot snapshot, ulong windowNs)
+    {
+    }
+
+    public void GapFound(InstanceContext instance, CoverageGaps gap, string detail, ulong timeNs)
+    {
+    }
+
+    public void InstanceEnded(InstanceContext instance, in Observation observation)
+    {
+    }
+}
