@@ -13,6 +13,10 @@ internal sealed class Recorder : IFleetSink
 
     public List<InstanceSnapshot> Readies { get; } = [];
 
+    public List<(InstanceSnapshot Now, Verdict Before)> Verdicts { get; } = [];
+
+    public List<InstanceSnapshot> Confirmations { get; } = [];
+
     public int Ended { get; private set; }
 
     public void InstanceFound(InstanceContext instance, in Observation observation) => Found.Add(instance);
@@ -29,13 +33,9 @@ internal sealed class Recorder : IFleetSink
 
     public void Ready(InstanceContext instance, InstanceSnapshot snapshot) => Readies.Add(snapshot);
 
-    public void VerdictChanged(InstanceContext instance, InstanceSnapshot snapshot, Verdict before)
-    {
-    }
+    public void VerdictChanged(InstanceContext instance, InstanceSnapshot snapshot, Verdict before) => Verdicts.Add((snapshot, before));
 
-    public void Confirmed(InstanceContext instance, InstanceSnapshot snapshot, ulong windowNs)
-    {
-    }
+    public void Confirmed(InstanceContext instance, InstanceSnapshot snapshot, ulong windowNs) => Confirmations.Add(snapshot);
 
     public void GapFound(InstanceContext instance, CoverageGaps gap, string detail, ulong timeNs) => Gaps.Add((gap, detail));
 

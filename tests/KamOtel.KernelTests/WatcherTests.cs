@@ -167,6 +167,7 @@ public sealed class WatcherTests : IDisposable
             _state,
             _recorder,
             _delays.Add,
+            static _ => { },
             NullLogger.Instance);
 
     private InstanceSnapshot TurnUntil(Watcher watcher, Func<bool> condition, string what)
