@@ -1,0 +1,41 @@
+using System.Diagnostics;
+using System.Runtime.CompilerServices;
+
+namespace KamOtel.Benchmarks;
+
+/// <summary>The programs that are measured, compiled into a folder that goes with the run.</summary>
+internal sealed class Build : IDisposable
+{
+    private readonly string _folder = Directory.CreateTempSubdirectory("kamotel-bench-").FullName;
+
+    /// <summary>Root of the repository.</summary>
+    public static string Repository { get; } = FindRepository();
+
+    /// <summary>The library that they load.</summary>
+    public static string Libcrypto => "libcrypto.so.3";
+
+    /// <summary>Compiles a target under a name of its own, by which it is watched.</summary>
+    public string Compile(string target, string name)
+    {
+        string program = Path.Combine(_folder, name);
+        using Process compiler = Process.Start("gcc", ["-O2", "-o", program, Path.Combine(Repository, "tests", "targets", target), "-ldl", "-lpthread"]);
+        compiler.WaitForExit();
+        return compiler.ExitCode == 0 ? program : throw new InvalidOperationException($"{target} cannot be compiled");
+    }
+
+    /// <summary>Starts a program whose input and output are spoken to.</summary>
+    public static Process Start(string program, params string[] arguments) =>
+        Process.Start(new ProcessStartInfo(program, arguments) { UseShellExecute = false, RedirectStandardInput = true, RedirectStandardOutput = true })!;
+
+    /// <summary>The middle of some figures.</summary>
+    public static double Median(IEnumerable<double> figures)
+    {
+        double[] sorted = [.. figures.Order()];
+        return sorted[sorted.Length / 2];
+    }
+
+    public void Dispose() => Directory.Delete(_folder, recursive: true);
+
+    private static string FindRepository([CallerFilePath] string self = "") =>
+        Path.GetFullPath(Path.Combine(Path.GetDirectoryName(self)!, "..", ".."));
+}
