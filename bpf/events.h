@@ -83,6 +83,14 @@ struct kamotel_file {
 	__u32 reserved;
 };
 
+/* What the iterator over threads writes of each: never in the ring. */
+struct kamotel_task {
+	__u64 start_ns; /* of the process */
+	__u64 tls_base; /* the thread pointer: x86-64's FS base, arm64's TPIDR_EL0 */
+	__u32 tgid;
+	__u32 tid;
+};
+
 /* What the map `watched` holds of a process, by tgid. */
 struct kamotel_watched {
 	__u64 start_ticks; /* guards against a reused tgid; ticks, as /proc knows no better */

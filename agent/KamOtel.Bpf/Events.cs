@@ -118,6 +118,15 @@ internal static class Events
     }
 
     [StructLayout(LayoutKind.Sequential)]
+    internal struct TaskRecord
+    {
+        public ulong StartNs;
+        public ulong TlsBase;
+        public uint Tgid;
+        public uint Tid;
+    }
+
+    [StructLayout(LayoutKind.Sequential)]
     internal struct WatchedEntry
     {
         public ulong StartTicks;
@@ -126,12 +135,13 @@ internal static class Events
         public uint Reserved;
     }
 
-    /// <summary>The section <c>.bss</c>: the globals of files.bpf.h.</summary>
+    /// <summary>The section <c>.bss</c>: the global variables.</summary>
     [StructLayout(LayoutKind.Sequential)]
     internal struct Globals
     {
         public int WantedTgid;
         public ulong WantedStart;
         public FileRecord WantedFile;
+        public int WantedTask;
     }
 }

@@ -37,24 +37,30 @@ public sealed unsafe class KernelSide : IRecordHandler, IDisposable
     private readonly BpfMap _watched;
     private readonly BpfMap _names;
     private readonly BpfMap _losses;
-    private readonly RingBuffer _ring;
-    private readonly MappingWatch _mappings;
+    private readonly RingBuffer? _ring;
+    private readonly MappingWatch? _mappings;
     private readonly List<BpfLink> _tracepoints = [];
     private readonly BpfLink? _identify;
     private readonly SharedSection _globals;
-    private readonly int _wake;
-    private readonly Libc.PollFd[] _poll;
+    private readonly Libc.PollFd[] _poll = [];
     private readonly long[] _received = new long[Events.Kinds];
+    private readonly Events.TaskRecord[] _threads = new Events.TaskRecord[2048];
+    private int _wake = -1;
+    private BpfLink? _allThreads;
     private IObservationHandler? _handler;
 
-    private KernelSide(BpfObject loaded)
+    private KernelSide(BpfObject loaded, bool forInspection)
     {
         _object = loaded;
         _watched = loaded.Map("watched");
         _names = loaded.Map("watched_names");
         _losses = loaded.Map("losses");
-        _identify = CanIterateMappings ? loaded.Program("kamotel_file").AttachIterator(Environment.ProcessId) : null;
         _globals = loaded.Map(".bss").MapSection();
+        if (forInspection)
+        {
+            return;
+        }
+        _identify = CanIterateMappings ? loaded.Program("kamotel_file").AttachIterator(Environment.ProcessId) : null;
         _globals.As<Events.Globals>().WantedTgid = Environment.ProcessId;
         _ring = new RingBuffer(loaded.Map("ring"), this);
         _mappings = new MappingWatch();
@@ -74,10 +80,10 @@ public sealed unsafe class KernelSide : IRecordHandler, IDisposable
     private static bool CanIterateMappings => OperatingSystem.IsOSPlatformVersionAtLeast("Linux", 5, 12);
 
     /// <summary>Size of the ring in bytes.</summary>
-    public long RingBytes => _ring.Capacity;
+    public long RingBytes => _ring?.Capacity ?? 0;
 
     /// <summary>Bytes in the ring that wait to be read.</summary>
-    public long RingUsedBytes => _ring.Used;
+    public long RingUsedBytes => _ring?.Used ?? 0;
 
     /// <summary>Mappings that the kernel dropped so far.</summary>
     public long MappingsLost { get; private set; }
@@ -92,17 +98,7 @@ public sealed unsafe class KernelSide : IRecordHandler, IDisposable
     /// <exception cref="BpfException">The machine cannot do it; the message says why and what helps.</exception>
     public static KernelSide Load(int ringBytes, ILogger logger, string btf = "/sys/kernel/btf/vmlinux")
     {
-        RequirePrivilege();
-        if (!File.Exists(btf))
-        {
-            throw new BpfException($"this kernel does not describe its types ({btf} is missing): a kernel with CONFIG_DEBUG_INFO_BTF=y is needed, which distributions have from 5.8 on (in a container, /sys of the host must be visible)");
-        }
-        using Stream resource = typeof(KernelSide).Assembly.GetManifestResourceStream("kamotel.bpf.o")
-            ?? throw new BpfException("the BPF object is not embedded: the build is broken");
-        byte[] image = new byte[resource.Length];
-        resource.ReadExactly(image);
-
-        BpfObject opened = BpfObject.Open(image, "kamotel", logger);
+        BpfObject opened = Open(logger, btf);
         try
         {
             opened.Map("ring").SetCapacity((uint)ringBytes);
@@ -111,7 +107,30 @@ public sealed unsafe class KernelSide : IRecordHandler, IDisposable
                 opened.Program("kamotel_file").DoNotLoad();
             }
             opened.Load();
-            return new KernelSide(opened);
+            return new KernelSide(opened, forInspection: false);
+        }
+        catch
+        {
+            opened.Dispose();
+            throw;
+        }
+    }
+
+    /// <summary>
+    /// Loads only what <see cref="ReadThreads"/> takes: no ring, and nothing that fires by itself. For a look without
+    /// a watch; only <see cref="WatchProcess"/>, <see cref="UnwatchProcess"/> and <see cref="ReadThreads"/> do something.
+    /// </summary>
+    /// <param name="logger">Where libbpf's own log goes.</param>
+    /// <param name="btf">Where the kernel's own types are.</param>
+    /// <exception cref="BpfException">The machine cannot do it; the message says why and what helps.</exception>
+    public static KernelSide LoadForInspection(ILogger logger, string btf = "/sys/kernel/btf/vmlinux")
+    {
+        BpfObject opened = Open(logger, btf);
+        try
+        {
+            opened.LoadOnly(["kamotel_task"], ["watched", ".bss"]);
+            opened.Load();
+            return new KernelSide(opened, forInspection: true);
         }
         catch
         {
@@ -148,6 +167,26 @@ public sealed unsafe class KernelSide : IRecordHandler, IDisposable
 
     /// <summary>Takes back <see cref="WatchProcess"/>, for a process that ended meanwhile.</summary>
     public void UnwatchProcess(ProcessId process) => _ = _watched.Remove((uint)process.Tgid);
+
+    /// <summary>The living threads of watched processes, and where the kernel says their thread-local storage is.</summary>
+    /// <param name="tgid">Of this process only; null: of all, in one pass.</param>
+    /// <param name="into">Is emptied and takes them; a process that is not watched, or gone, has none.</param>
+    /// <exception cref="BpfException">The kernel refused.</exception>
+    public void ReadThreads(int? tgid, List<ThreadPointer> into)
+    {
+        ArgumentNullException.ThrowIfNull(into);
+        into.Clear();
+        _globals.As<Events.Globals>().WantedTask = tgid ?? 0;
+        using BpfLink? one = tgid is null ? null : _object.Program("kamotel_task").AttachIterator(tgid);
+        BpfLink iterator = one ?? (_allThreads ??= _object.Program("kamotel_task").AttachIterator(null));
+        iterator.RunIterator<Events.TaskRecord>(_threads, threads =>
+        {
+            foreach (ref readonly Events.TaskRecord thread in threads)
+            {
+                into.Add(new ThreadPointer(ProcessId.FromNanoseconds((int)thread.Tgid, thread.StartNs), (int)thread.Tid, thread.TlsBase));
+            }
+        });
+    }
 
     /// <summary>
     /// What a uprobe on this file would bind to. Two paths with one identity need one probe. Null where the kernel
@@ -219,8 +258,8 @@ public sealed unsafe class KernelSide : IRecordHandler, IDisposable
         ArgumentNullException.ThrowIfNull(handler);
         _handler = handler;
         // The ring first: a mapping of a process says nothing until its exec is known.
-        _ = _ring.Consume();
-        _mappings.Consume(new CountedMappings(this, handler));
+        _ = _ring?.Consume();
+        _mappings?.Consume(new CountedMappings(this, handler));
         _handler = null;
     }
 
@@ -256,11 +295,30 @@ public sealed unsafe class KernelSide : IRecordHandler, IDisposable
         }
         _tracepoints.Clear();
         _identify?.Dispose();
+        _allThreads?.Dispose();
         _globals.Dispose();
-        _mappings.Dispose();
-        _ring.Dispose();
+        _mappings?.Dispose();
+        _ring?.Dispose();
         _object.Dispose();
-        _ = Libc.close(_wake);
+        if (_wake >= 0)
+        {
+            _ = Libc.close(_wake);
+            _wake = -1;
+        }
+    }
+
+    private static BpfObject Open(ILogger logger, string btf)
+    {
+        RequirePrivilege();
+        if (!File.Exists(btf))
+        {
+            throw new BpfException($"this kernel does not describe its types ({btf} is missing): a kernel with CONFIG_DEBUG_INFO_BTF=y is needed, which distributions have from 5.8 on (in a container, /sys of the host must be visible)");
+        }
+        using Stream resource = typeof(KernelSide).Assembly.GetManifestResourceStream("kamotel.bpf.o")
+            ?? throw new BpfException("the BPF object is not embedded: the build is broken");
+        byte[] image = new byte[resource.Length];
+        resource.ReadExactly(image);
+        return BpfObject.Open(image, "kamotel", logger);
     }
 
     private static void RequirePrivilege()

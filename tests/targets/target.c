@@ -7,7 +7,8 @@
  *
  * Lines on standard output, one a deed, written with one write(2) each:
  *   init|set|cleanup|set_ex|clean PID TID KEY VALUE      (KEY and VALUE in hexadecimal)
- *   fork PARENT CHILD · exit PID CODE · signal PID NUMBER · exec PID
+ *   thread PID TID SELF                                  (SELF: pthread_self(), in hexadecimal)
+ *   fork PARENT CHILD · exit PID CODE · signal PID NUMBER · exec PID · waiting PID
  */
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -17,6 +18,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -68,6 +70,16 @@ static void pause_ms(long milliseconds)
 	struct timespec time = {milliseconds / 1000, milliseconds % 1000 * 1000000};
 
 	nanosleep(&time, NULL);
+}
+
+/* Waits for a byte, or for the end of the input. */
+static void wait_for_go(void)
+{
+	char go;
+
+	say("waiting %d\n", getpid());
+	if (read(0, &go, 1) < 0)
+		_exit(68);
 }
 
 /* Runs `child` in a forked process and waits for it. */
@@ -123,6 +135,25 @@ static void *thread_sets(void *unused)
 	(void)unused;
 	set(0x3333);
 	return NULL;
+}
+
+static void *thread_waits(void *unused)
+{
+	(void)unused;
+	say("thread %d %d %lx\n", getpid(), tid(), (unsigned long)pthread_self());
+	for (;;)
+		pause();
+}
+
+/* A process of 1 + `more` threads, which all say who they are and wait. */
+static void be_threads(long more)
+{
+	pthread_t thread;
+
+	say("thread %d %d %lx\n", getpid(), tid(), (unsigned long)pthread_self());
+	for (long i = 0; i < more; i++)
+		if (pthread_create(&thread, NULL, thread_waits, NULL))
+			_exit(96);
 }
 
 int main(int argc, char **argv)
@@ -204,6 +235,25 @@ int main(int argc, char **argv)
 		in_child(nothing);
 		say("clean %d %d 0 0\n", getpid(), tid());
 		clean_local();
+	} else if (!strcmp(scenario, "threads")) {
+		/* One process of three threads, and `count` workers of two. */
+		pid_t *workers = calloc(count + 1, sizeof(*workers));
+
+		for (long i = 0; i < count; i++) {
+			workers[i] = fork();
+			if (workers[i] == 0) {
+				prctl(PR_SET_PDEATHSIG, SIGKILL);
+				be_threads(1);
+				for (;;)
+					pause();
+			}
+		}
+		be_threads(2);
+		wait_for_go();
+		for (long i = 0; i < count; i++) {
+			kill(workers[i], SIGTERM);
+			waitpid(workers[i], NULL, 0);
+		}
 	} else if (!strcmp(scenario, "wait")) {
 		set(0x1111);
 		pid_t pid = fork();
@@ -212,9 +262,7 @@ int main(int argc, char **argv)
 			say("fork %d %d\n", getppid(), getpid());
 			pause();
 		}
-		char go;
-		if (read(0, &go, 1) < 0)
-			return 68;
+		wait_for_go();
 		kill(pid, SIGTERM);
 		waitpid(pid, NULL, 0);
 	} else {
