@@ -5,6 +5,9 @@ using System.Runtime.CompilerServices;
 
 namespace KamOtel.KernelTests;
 
+/// <summary>A descriptor of this process: its number, what it is, what the kernel says of it.</summary>
+internal sealed record Descriptor(string Name, string Kind, string Info);
+
 /// <summary>The machine that the tests run on: what it must have, and where things are.</summary>
 internal static class Machine
 {
@@ -42,6 +45,26 @@ internal static class Machine
         process.ExitCode.ShouldBe(0, $"{tool} {string.Join(' ', arguments)}: {error.Result}");
         return output;
     }
+
+    /// <summary>The descriptors of this process.</summary>
+    public static IEnumerable<Descriptor> Descriptors()
+    {
+        foreach (string path in Directory.GetFiles("/proc/self/fd"))
+        {
+            string name = Path.GetFileName(path);
+            string? kind = new FileInfo(path).LinkTarget;
+            string info = $"/proc/self/fdinfo/{name}";
+            if (kind is not null && File.Exists(info))
+            {
+                yield return new Descriptor(name, kind, File.ReadAllText(info));
+            }
+        }
+    }
+
+    /// <summary>The kernel's numbers of the BPF programs ("prog") or maps ("map") among <paramref name="descriptors"/>.</summary>
+    public static string[] ObjectIds(IEnumerable<Descriptor> descriptors, string what) =>
+        [.. descriptors.Where(d => d.Kind == $"anon_inode:bpf-{what}")
+            .Select(d => d.Info.Split('\n').Single(line => line.StartsWith($"{what}_id:", StringComparison.Ordinal)).Split('\t')[^1])];
 
     private static void Need(bool condition, string what)
     {

@@ -89,16 +89,14 @@ public sealed class ThreadTests : IDisposable
     [Fact]
     public void A_look_without_a_watch_attaches_nothing()
     {
-        HashSet<string> before = [.. Descriptors().Select(static d => d.Name)];
+        HashSet<Descriptor> before = [.. Machine.Descriptors()];
         using KernelSide kernel = KernelSide.LoadForInspection(NullLogger.Instance);
         kernel.ReadThreads(tgid: null, _threads);
-        (string Name, string Kind, string Info)[] descriptors = [.. Descriptors().Where(d => !before.Contains(d.Name))];
+        Descriptor[] descriptors = [.. Machine.Descriptors().Except(before)];
 
-        string[] Ids(string kind, string field) =>
-            [.. descriptors.Where(d => d.Kind == kind).Select(d => d.Info.Split('\n').Single(line => line.StartsWith(field, StringComparison.Ordinal)).Split('\t', ' ')[^1])];
-        string[] programs = [.. Ids("anon_inode:bpf-prog", "prog_id:").Select(static id => Machine.Run("bpftool", "prog", "show", "id", id))];
+        string[] programs = [.. Machine.ObjectIds(descriptors, "prog").Select(static id => Machine.Run("bpftool", "prog", "show", "id", id))];
         programs.ShouldHaveSingleItem().ShouldContain("kamotel_task");
-        string[] maps = [.. Ids("anon_inode:bpf-map", "map_id:").Select(static id => Machine.Run("bpftool", "map", "show", "id", id))];
+        string[] maps = [.. Machine.ObjectIds(descriptors, "map").Select(static id => Machine.Run("bpftool", "map", "show", "id", id))];
         maps.Length.ShouldBe(2);
         maps.ShouldContain(static map => map.Contains("name watched ", StringComparison.Ordinal));
         maps.ShouldContain(static map => map.Contains(".bss", StringComparison.Ordinal));
@@ -114,7 +112,7 @@ public sealed class ThreadTests : IDisposable
         {
             warm.ReadThreads(tgid: null, _threads);
         }
-        int before = Descriptors().Count(static d => d.Kind.Contains("bpf", StringComparison.Ordinal));
+        int before = Machine.Descriptors().Count(static d => d.Kind.Contains("bpf", StringComparison.Ordinal));
         for (int i = 0; i < 3; i++)
         {
             KernelSide kernel = KernelSide.LoadForInspection(NullLogger.Instance);
@@ -123,25 +121,10 @@ public sealed class ThreadTests : IDisposable
             kernel.Dispose();
             kernel.Dispose();
         }
-        Descriptors().Count(static d => d.Kind.Contains("bpf", StringComparison.Ordinal)).ShouldBe(before);
+        Machine.Descriptors().Count(static d => d.Kind.Contains("bpf", StringComparison.Ordinal)).ShouldBe(before);
     }
 
     public void Dispose() => _scratch.Dispose();
-
-    /// <summary>The descriptors of this process: number, what it is, what the kernel says of it.</summary>
-    private static IEnumerable<(string Name, string Kind, string Info)> Descriptors()
-    {
-        foreach (string path in Directory.GetFiles("/proc/self/fd"))
-        {
-            string name = Path.GetFileName(path);
-            string? kind = new FileInfo(path).LinkTarget;
-            string info = $"/proc/self/fdinfo/{name}";
-            if (kind is not null && File.Exists(info))
-            {
-                yield return (name, kind, File.ReadAllText(info));
-            }
-        }
-    }
 
     private void ThreadsShouldBe(IEnumerable<Deed> deeds)
     {
