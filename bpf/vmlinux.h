@@ -105,6 +105,15 @@ struct vm_area_struct {
 	struct file *vm_file;
 };
 
+struct sigaction {
+	void (*sa_handler)(int signal);
+};
+
+struct k_sigaction {
+	struct sigaction sa;
+};
+
+struct kernel_siginfo;
 struct seq_file;
 
 struct bpf_iter_meta {

@@ -122,6 +122,9 @@ internal sealed partial class Watcher : IObservationHandler, IDisposable
     }
 
     /// <inheritdoc/>
+    public void OnFatalSignal(in Observation observation, ReadOnlySpan<byte> blocks, uint blocksRead) => _changed = true;
+
+    /// <inheritdoc/>
     public void OnMapping(in ExecutableMapping mapping)
     {
         if (mapping.Path.IsEmpty || mapping.Path[0] != (byte)'/' || !_watched.TryGetValue(mapping.Tgid, out ProcessId process))

@@ -9,8 +9,20 @@ namespace KamOtel.Bpf;
 /// <summary>Takes what the kernel side sees.</summary>
 public interface IObservationHandler : IMappingHandler
 {
-    /// <summary>One observation.</summary>
+    /// <summary>One observation; a <see cref="ObservationKind.FatalSignal"/> comes by <see cref="OnFatalSignal"/> instead.</summary>
     void OnObservation(in Observation observation);
+
+    /// <summary>A watched process is about to die of a signal; what its Thread#1 held.</summary>
+    /// <param name="observation">In the thread that the signal hit; <see cref="Observation.Status"/> is the signal.</param>
+    /// <param name="blocks">
+    /// Four blocks of 512 bytes, in place: the bytes are the kernel's again when the call returns. glibc: the first four
+    /// blocks of 32 slots, each a sequence number and a value; flat: in the first two the values of keys 0 to 127.
+    /// </param>
+    /// <param name="blocksRead">
+    /// Bit n: block n was read; the others are zero. glibc has no block where no slot was ever set; 0 without a
+    /// <see cref="KernelSide.SetSlotLayout">layout</see>.
+    /// </param>
+    void OnFatalSignal(in Observation observation, ReadOnlySpan<byte> blocks, uint blocksRead);
 }
 
 /// <summary>The inode that a uprobe binds to, below all layers of an overlay.</summary>
@@ -24,6 +36,8 @@ public readonly record struct FileIdentity(uint Device, ulong Inode);
 /// </summary>
 public sealed unsafe class KernelSide : IRecordHandler, IDisposable
 {
+    private const string KernelTypes = "/sys/kernel/btf/vmlinux";
+
     private static readonly Dictionary<string, string> Programs = new(StringComparer.Ordinal)
     {
         ["CRYPTO_THREAD_init_local"] = "kamotel_init",
@@ -37,6 +51,7 @@ public sealed unsafe class KernelSide : IRecordHandler, IDisposable
     private readonly BpfMap _watched;
     private readonly BpfMap _names;
     private readonly BpfMap _losses;
+    private readonly BpfMap _layouts;
     private readonly RingBuffer? _ring;
     private readonly MappingWatch? _mappings;
     private readonly List<BpfLink> _tracepoints = [];
@@ -49,12 +64,14 @@ public sealed unsafe class KernelSide : IRecordHandler, IDisposable
     private BpfLink? _allThreads;
     private IObservationHandler? _handler;
 
-    private KernelSide(BpfObject loaded, bool forInspection)
+    private KernelSide(BpfObject loaded, bool forInspection, string? refused)
     {
+        FatalSignalsRefused = refused;
         _object = loaded;
         _watched = loaded.Map("watched");
         _names = loaded.Map("watched_names");
         _losses = loaded.Map("losses");
+        _layouts = loaded.Map("slot_layouts");
         _globals = loaded.Map(".bss").MapSection();
         if (forInspection)
         {
@@ -71,13 +88,16 @@ public sealed unsafe class KernelSide : IRecordHandler, IDisposable
 
     /// <summary>The names of the kinds of events, by number; null where a number is no kind.</summary>
     public static IReadOnlyList<string?> KindNames { get; } =
-        [null, "exec", "fork", "exit", "init_local", "set_local", "cleanup_local", "set_local_ex", "clean_local", "watch"];
+        [null, "exec", "fork", "exit", "init_local", "set_local", "cleanup_local", "set_local_ex", "clean_local", "watch", "fatal_signal"];
 
     /// <summary>The functions of libcrypto that can be probed.</summary>
     public static IReadOnlyList<string> Functions { get; } = [.. Programs.Keys];
 
     /// <summary>The iterator over mappings (iter/task_vma) came with 5.12.</summary>
     private static bool CanIterateMappings => OperatingSystem.IsOSPlatformVersionAtLeast("Linux", 5, 12);
+
+    /// <summary>Why fatal signals are not told: this kernel refused; null when they are.</summary>
+    public string? FatalSignalsRefused { get; private set; }
 
     /// <summary>Size of the ring in bytes.</summary>
     public long RingBytes => _ring?.Capacity ?? 0;
@@ -96,25 +116,7 @@ public sealed unsafe class KernelSide : IRecordHandler, IDisposable
     /// <param name="logger">Where libbpf's own log goes.</param>
     /// <param name="btf">Where the kernel's own types are.</param>
     /// <exception cref="BpfException">The machine cannot do it; the message says why and what helps.</exception>
-    public static KernelSide Load(int ringBytes, ILogger logger, string btf = "/sys/kernel/btf/vmlinux")
-    {
-        BpfObject opened = Open(logger, btf);
-        try
-        {
-            opened.Map("ring").SetCapacity((uint)ringBytes);
-            if (!CanIterateMappings)
-            {
-                opened.Program("kamotel_file").DoNotLoad();
-            }
-            opened.Load();
-            return new KernelSide(opened, forInspection: false);
-        }
-        catch
-        {
-            opened.Dispose();
-            throw;
-        }
-    }
+    public static KernelSide Load(int ringBytes, ILogger logger, string btf = KernelTypes) => Load(Embedded(), ringBytes, logger, btf);
 
     /// <summary>
     /// Loads only what <see cref="ReadThreads"/> takes: no ring, and nothing that fires by itself. For a look without
@@ -123,14 +125,15 @@ public sealed unsafe class KernelSide : IRecordHandler, IDisposable
     /// <param name="logger">Where libbpf's own log goes.</param>
     /// <param name="btf">Where the kernel's own types are.</param>
     /// <exception cref="BpfException">The machine cannot do it; the message says why and what helps.</exception>
-    public static KernelSide LoadForInspection(ILogger logger, string btf = "/sys/kernel/btf/vmlinux")
+    public static KernelSide LoadForInspection(ILogger logger, string btf = KernelTypes)
     {
-        BpfObject opened = Open(logger, btf);
+        RequireKernel(btf);
+        BpfObject opened = BpfObject.Open(Embedded(), "kamotel", logger);
         try
         {
             opened.LoadOnly(["kamotel_task"], ["watched", ".bss"]);
             opened.Load();
-            return new KernelSide(opened, forInspection: true);
+            return new KernelSide(opened, forInspection: true, refused: null);
         }
         catch
         {
@@ -142,13 +145,28 @@ public sealed unsafe class KernelSide : IRecordHandler, IDisposable
     /// <summary>Watches every process that executes a program of this name from now on.</summary>
     public void WatchName(string name) => _names.Set(TaskName.From(name), (byte)1);
 
-    /// <summary>Attaches to exec, fork and exit.</summary>
+    /// <summary>
+    /// Attaches to exec, fork, exit and fatal signals; a refusal of the last is no failure, but
+    /// <see cref="FatalSignalsRefused"/>.
+    /// </summary>
     /// <exception cref="BpfException">The kernel refused.</exception>
     public void AttachTracepoints()
     {
         foreach (string program in new[] { "kamotel_exec", "kamotel_fork", "kamotel_exit" })
         {
             _tracepoints.Add(_object.Program(program).Attach());
+        }
+        if (FatalSignalsRefused is not null)
+        {
+            return;
+        }
+        try
+        {
+            _tracepoints.Add(_object.Program("kamotel_fatal_signal").Attach());
+        }
+        catch (BpfException e)
+        {
+            FatalSignalsRefused = e.Message;
         }
     }
 
@@ -167,6 +185,20 @@ public sealed unsafe class KernelSide : IRecordHandler, IDisposable
 
     /// <summary>Takes back <see cref="WatchProcess"/>, for a process that ended meanwhile.</summary>
     public void UnwatchProcess(ProcessId process) => _ = _watched.Remove((uint)process.Tgid);
+
+    /// <summary>
+    /// Says where the C library of an instance keeps thread-local values, so that they are copied before a process of it
+    /// dies of a signal. Replaces what was said before.
+    /// </summary>
+    /// <param name="instance">The instance.</param>
+    /// <param name="tableOffset">Offset from the thread pointer in bytes.</param>
+    /// <param name="flat">False (glibc): an array of pointers to blocks lies there. True (musl): a pointer to one array.</param>
+    /// <exception cref="BpfException">1024 instances have one.</exception>
+    public void SetSlotLayout(InstanceId instance, long tableOffset, bool flat) =>
+        _layouts.Set(KeyOf(instance), new Events.SlotLayout { TableOffset = tableOffset, Flat = flat ? 1u : 0 });
+
+    /// <summary>Takes back <see cref="SetSlotLayout"/>, when the instance has ended.</summary>
+    public void RemoveSlotLayout(InstanceId instance) => _ = _layouts.Remove(KeyOf(instance));
 
     /// <summary>The living threads of watched processes, and where the kernel says their thread-local storage is.</summary>
     /// <param name="tgid">Of this process only; null: of all, in one pass.</param>
@@ -279,11 +311,18 @@ public sealed unsafe class KernelSide : IRecordHandler, IDisposable
     /// <inheritdoc/>
     void IRecordHandler.OnRecord(ReadOnlySpan<byte> record)
     {
-        if (Events.TryDecode(record, out Observation observation))
+        if (!Events.TryDecode(record, out Observation observation))
         {
-            _received[(int)observation.Kind]++;
-            _handler!.OnObservation(in observation);
+            return;
         }
+        _received[(int)observation.Kind]++;
+        if (observation.Kind == ObservationKind.FatalSignal)
+        {
+            ref readonly Events.FatalSignalRecord fatal = ref Events.FatalSignalOf(record);
+            _handler!.OnFatalSignal(in observation, MemoryMarshal.AsBytes<ulong>(fatal.Blocks), fatal.BlocksRead);
+            return;
+        }
+        _handler!.OnObservation(in observation);
     }
 
     /// <inheritdoc/>
@@ -307,18 +346,62 @@ public sealed unsafe class KernelSide : IRecordHandler, IDisposable
         }
     }
 
-    private static BpfObject Open(ILogger logger, string btf)
+    internal static KernelSide Load(byte[] image, int ringBytes, ILogger logger, string btf = KernelTypes)
+    {
+        RequireKernel(btf);
+        try
+        {
+            return LoadToWatch(image, ringBytes, logger, refused: null);
+        }
+        catch (BpfException e)
+        {
+            // libbpf loads all or nothing. If the kernel refuses just this program, the rest goes on without it.
+            return LoadToWatch(image, ringBytes, logger, refused: e.Message);
+        }
+    }
+
+    private static Events.InstanceKey KeyOf(InstanceId instance) => new() { SinceNs = instance.SinceNs, Tgid = (uint)instance.Tgid };
+
+    private static KernelSide LoadToWatch(byte[] image, int ringBytes, ILogger logger, string? refused)
+    {
+        BpfObject opened = BpfObject.Open(image, "kamotel", logger);
+        try
+        {
+            opened.Map("ring").SetCapacity((uint)ringBytes);
+            if (!CanIterateMappings)
+            {
+                opened.Program("kamotel_file").DoNotLoad();
+            }
+            if (refused is not null)
+            {
+                opened.Program("kamotel_fatal_signal").DoNotLoad();
+            }
+            opened.Load();
+            return new KernelSide(opened, forInspection: false, refused);
+        }
+        catch
+        {
+            opened.Dispose();
+            throw;
+        }
+    }
+
+    private static byte[] Embedded()
+    {
+        using Stream resource = typeof(KernelSide).Assembly.GetManifestResourceStream("kamotel.bpf.o")
+            ?? throw new BpfException("the BPF object is not embedded: the build is broken");
+        byte[] image = new byte[resource.Length];
+        resource.ReadExactly(image);
+        return image;
+    }
+
+    private static void RequireKernel(string btf)
     {
         RequirePrivilege();
         if (!File.Exists(btf))
         {
             throw new BpfException($"this kernel does not describe its types ({btf} is missing): a kernel with CONFIG_DEBUG_INFO_BTF=y is needed, which distributions have from 5.8 on (in a container, /sys of the host must be visible)");
         }
-        using Stream resource = typeof(KernelSide).Assembly.GetManifestResourceStream("kamotel.bpf.o")
-            ?? throw new BpfException("the BPF object is not embedded: the build is broken");
-        byte[] image = new byte[resource.Length];
-        resource.ReadExactly(image);
-        return BpfObject.Open(image, "kamotel", logger);
     }
 
     private static void RequirePrivilege()

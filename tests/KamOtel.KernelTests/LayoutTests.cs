@@ -35,7 +35,10 @@ public sealed class LayoutTests : IDisposable
         { "kamotel_exit", typeof(Events.ExitRecord) },
         { "kamotel_call", typeof(Events.CallRecord) },
         { "kamotel_file", typeof(Events.FileRecord) },
+        { "kamotel_fatal_signal", typeof(Events.FatalSignalRecord) },
         { "kamotel_task", typeof(Events.TaskRecord) },
+        { "kamotel_instance", typeof(Events.InstanceKey) },
+        { "kamotel_slot_layout", typeof(Events.SlotLayout) },
         { "kamotel_watched", typeof(Events.WatchedEntry) },
     };
 

@@ -30,6 +30,12 @@ internal static class Machine
         Need(File.Exists(Libcrypto), $"{Libcrypto} (package libssl3)");
     }
 
+    /// <summary>Skips where nothing can be built against musl; in CI that is a failure.</summary>
+    public static void MustHaveMusl() => Need(MuslLoader is not null, "musl-gcc (package musl-tools)");
+
+    /// <summary>musl, which is its own loader; null where it is not.</summary>
+    public static string? MuslLoader { get; } = Directory.GetFiles("/lib", "ld-musl-*.so.1").SingleOrDefault();
+
     /// <summary>Runs a tool to its end; its output. Fails the test when it fails.</summary>
     public static string Run(string tool, params string[] arguments)
     {
@@ -86,6 +92,11 @@ internal static class Machine
         string source = Path.Combine(Repository, "tests", "targets");
         _ = Run("gcc", "-O2", "-o", Path.Combine(folder, "target"), Path.Combine(source, "target.c"), "-ldl", "-lpthread");
         _ = Run("gcc", "-O2", "-fPIC", "-shared", "-o", Path.Combine(folder, "libcrypto36.so"), Path.Combine(source, "libcrypto36.c"));
+        if (MuslLoader is not null)
+        {
+            _ = Run("musl-gcc", "-O2", "-o", Path.Combine(folder, "target-musl"), Path.Combine(source, "target.c"), "-ldl", "-lpthread");
+            _ = Run("musl-gcc", "-O2", "-fPIC", "-shared", "-o", Path.Combine(folder, "libcrypto-musl.so"), Path.Combine(source, "libcrypto_pthread.c"));
+        }
         return folder;
     }
 

@@ -60,14 +60,14 @@ internal sealed class Target : IDisposable
     }
 
     /// <summary>Copies the program under <paramref name="name"/> and starts a scenario.</summary>
-    public static Target Start(Scratch scratch, string name, string library, string scenario, int count = 0)
+    public static Target Start(Scratch scratch, string name, string library, string scenario, int count = 0, string program = "target")
     {
-        string program = Path.Combine(scratch.Path, name);
-        if (!File.Exists(program))
+        string copy = Path.Combine(scratch.Path, name);
+        if (!File.Exists(copy))
         {
-            File.Copy(Path.Combine(Machine.Targets, "target"), program);
+            File.Copy(Path.Combine(Machine.Targets, program), copy);
         }
-        return new Target(Process.Start(new ProcessStartInfo(program, [library, scenario, count.ToString(CultureInfo.InvariantCulture)])
+        return new Target(Process.Start(new ProcessStartInfo(copy, [library, scenario, count.ToString(CultureInfo.InvariantCulture)])
         {
             UseShellExecute = false,
             RedirectStandardOutput = true,

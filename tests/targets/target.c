@@ -130,6 +130,62 @@ static void worker_segfaults(void)
 	raise(SIGSEGV);
 }
 
+/* What the slot of a worker's main thread holds when it dies. */
+static const unsigned long last_value = 0x7e57000011112222;
+
+static void worker_writes_to_nowhere(void)
+{
+	volatile int *volatile nowhere = NULL;
+
+	set(last_value);
+	say("signal %d %d\n", getpid(), SIGSEGV);
+	*nowhere = 1;
+}
+
+static void worker_sets_and_aborts(void)
+{
+	set(last_value);
+	worker_aborts();
+}
+
+static void *thread_segfaults(void *unused)
+{
+	set(0x3333);
+	worker_segfaults();
+	return unused;
+}
+
+static void worker_dies_of_its_thread(void)
+{
+	pthread_t thread;
+
+	set(last_value);
+	pthread_create(&thread, NULL, thread_segfaults, NULL);
+	pthread_join(thread, NULL);
+}
+
+static void on_signal(int unused)
+{
+	(void)unused;
+}
+
+/* Signals that kill nobody, or have nothing to do with memory. */
+static void worker_survives(void)
+{
+	set(last_value);
+	signal(SIGSEGV, on_signal);
+	raise(SIGSEGV);
+	signal(SIGABRT, SIG_IGN);
+	raise(SIGABRT);
+}
+
+static void worker_terminates(void)
+{
+	set(last_value);
+	say("signal %d %d\n", getpid(), SIGTERM);
+	raise(SIGTERM);
+}
+
 static void *thread_sets(void *unused)
 {
 	(void)unused;
@@ -179,6 +235,14 @@ int main(int argc, char **argv)
 	if (!init_local || !set_local || !cleanup_local)
 		return 66;
 
+	if (!strcmp(scenario, "fatal")) { /* `count` keys are taken already */
+		pthread_key_t taken;
+
+		for (long i = 0; i < count; i++)
+			if (pthread_key_create(&taken, NULL))
+				return 69;
+	}
+
 	init();
 	if (!strcmp(scenario, "before_fork")) {
 		set(0x1111);
@@ -206,6 +270,21 @@ int main(int argc, char **argv)
 	} else if (!strcmp(scenario, "signals")) {
 		in_child(worker_aborts);
 		in_child(worker_segfaults);
+	} else if (!strcmp(scenario, "fatal")) {
+		set(0x1111);
+		wait_for_go();
+		in_child(worker_writes_to_nowhere);
+		in_child(worker_sets_and_aborts);
+	} else if (!strcmp(scenario, "fatal_thread")) {
+		wait_for_go();
+		in_child(worker_dies_of_its_thread);
+	} else if (!strcmp(scenario, "not_fatal")) {
+		wait_for_go();
+		in_child(worker_survives);
+		in_child(worker_terminates);
+	} else if (!strcmp(scenario, "deaths")) {
+		for (long i = 0; i < count; i++)
+			in_child(worker_segfaults);
 	} else if (!strcmp(scenario, "short")) {
 		set(0x1111);
 		pause_ms(5);
