@@ -123,4 +123,18 @@ struct kamotel_slot_layout {
 	__u32 reserved;
 };
 
+/* A key of the map `shared_keys`: a slot that processes of this instance share. */
+struct kamotel_shared_key {
+	__u64 instance_ns;
+	__u32 instance_tgid;
+	__u32 key;
+};
+
+/* A key of the map `shared_uses`: a process whose Thread#1 used a shared slot. */
+struct kamotel_shared_use {
+	__u64 start_ns;
+	__u32 tgid;
+	__u32 key;
+};
+
 #endif /* KAMOTEL_EVENTS_H */

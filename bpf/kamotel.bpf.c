@@ -56,6 +56,7 @@ static __always_inline void *reserve(__u64 size, __u16 kind, __u16 flags, __u64 
 #include "files.bpf.h"
 #include "tasks.bpf.h"
 #include "fatal_signals.bpf.h"
+#include "confirm.bpf.h"
 
 /* Only their BTF is wanted: the agent's tests hold Events.cs against it. */
 struct kamotel_exec *unused_exec __attribute__((unused));

@@ -174,6 +174,22 @@ internal static class Events
         public uint Reserved;
     }
 
+    [StructLayout(LayoutKind.Sequential)]
+    internal struct SharedKey
+    {
+        public ulong InstanceNs;
+        public uint InstanceTgid;
+        public uint Key;
+    }
+
+    [StructLayout(LayoutKind.Sequential)]
+    internal struct SharedUseKey
+    {
+        public ulong StartNs;
+        public uint Tgid;
+        public uint Key;
+    }
+
     /// <summary>The section <c>.bss</c>: the global variables.</summary>
     [StructLayout(LayoutKind.Sequential)]
     internal struct Globals
@@ -182,5 +198,6 @@ internal static class Events
         public ulong WantedStart;
         public FileRecord WantedFile;
         public int WantedTask;
+        public ulong ConfirmHits;
     }
 }

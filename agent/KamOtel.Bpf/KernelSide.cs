@@ -30,6 +30,12 @@ public interface IObservationHandler : IMappingHandler
 /// <param name="Inode">The inode number.</param>
 public readonly record struct FileIdentity(uint Device, ulong Inode);
 
+/// <summary>How often the main thread of a process got the value of a key while it was confirmed.</summary>
+/// <param name="Process">The process.</param>
+/// <param name="Key">The pthread key.</param>
+/// <param name="Count">How often.</param>
+public readonly record struct SharedUse(ProcessId Process, uint Key, ulong Count);
+
 /// <summary>
 /// The BPF object of <c>bpf/</c>, loaded and attached: which processes are watched, uprobes, the ring, the losses.
 /// Everything is detached when it is disposed or when the process ends. One thread at a time, but for <see cref="Wake"/>.
@@ -52,6 +58,8 @@ public sealed unsafe class KernelSide : IRecordHandler, IDisposable
     private readonly BpfMap _names;
     private readonly BpfMap _losses;
     private readonly BpfMap _layouts;
+    private readonly BpfMap _sharedKeys;
+    private readonly BpfMap _sharedUses;
     private readonly RingBuffer? _ring;
     private readonly MappingWatch? _mappings;
     private readonly List<BpfLink> _tracepoints = [];
@@ -72,6 +80,8 @@ public sealed unsafe class KernelSide : IRecordHandler, IDisposable
         _names = loaded.Map("watched_names");
         _losses = loaded.Map("losses");
         _layouts = loaded.Map("slot_layouts");
+        _sharedKeys = loaded.Map("shared_keys");
+        _sharedUses = loaded.Map("shared_uses");
         _globals = loaded.Map(".bss").MapSection();
         if (forInspection)
         {
@@ -93,6 +103,9 @@ public sealed unsafe class KernelSide : IRecordHandler, IDisposable
     /// <summary>The functions of libcrypto that can be probed.</summary>
     public static IReadOnlyList<string> Functions { get; } = [.. Programs.Keys];
 
+    /// <summary>The function of libcrypto that <see cref="AttachConfirm"/> probes.</summary>
+    public static string ConfirmedFunction => "CRYPTO_THREAD_get_local";
+
     /// <summary>The iterator over mappings (iter/task_vma) came with 5.12.</summary>
     private static bool CanIterateMappings => OperatingSystem.IsOSPlatformVersionAtLeast("Linux", 5, 12);
 
@@ -104,6 +117,12 @@ public sealed unsafe class KernelSide : IRecordHandler, IDisposable
 
     /// <summary>Bytes in the ring that wait to be read.</summary>
     public long RingUsedBytes => _ring?.Used ?? 0;
+
+    /// <summary>
+    /// Calls seen by <see cref="AttachConfirm"/> in watched processes since <see cref="ClearSharedKeys"/>, of whatever key
+    /// and thread. To be compared with a limit: each costs its process microseconds.
+    /// </summary>
+    public ulong ConfirmHits => Volatile.Read(ref _globals.As<Events.Globals>().ConfirmHits);
 
     /// <summary>Mappings that the kernel dropped so far.</summary>
     public long MappingsLost { get; private set; }
@@ -267,6 +286,64 @@ public sealed unsafe class KernelSide : IRecordHandler, IDisposable
     /// <exception cref="BpfException">The kernel refused.</exception>
     public BpfLink Attach(string function, string path, ulong offset) =>
         _object.Program(Programs[function]).AttachUprobe(path, offset);
+
+    /// <summary>
+    /// Counts the uses of <see cref="SetSharedKeys">shared keys</see> until the link is disposed of, in every process that
+    /// maps the file. The function is called thousands of times a second: for a short window only.
+    /// </summary>
+    /// <param name="path">The file.</param>
+    /// <param name="offset">Offset in the file of the first instruction of <see cref="ConfirmedFunction"/>.</param>
+    /// <exception cref="BpfException">The kernel refused.</exception>
+    public BpfLink AttachConfirm(string path, ulong offset) => _object.Program("kamotel_get").AttachUprobe(path, offset);
+
+    /// <summary>Says which keys of an instance are shared: their uses are counted. Replaces what was said of it before.</summary>
+    /// <exception cref="BpfException">The map is full (16384 keys).</exception>
+    public void SetSharedKeys(InstanceId instance, IEnumerable<uint> keys)
+    {
+        ArgumentNullException.ThrowIfNull(keys);
+        HashSet<Events.SharedKey> wanted =
+            [.. keys.Select(key => new Events.SharedKey { InstanceNs = instance.SinceNs, InstanceTgid = (uint)instance.Tgid, Key = key })];
+        foreach (Events.SharedKey old in _sharedKeys.Keys<Events.SharedKey>())
+        {
+            if (old.InstanceNs == instance.SinceNs && old.InstanceTgid == (uint)instance.Tgid && !wanted.Contains(old))
+            {
+                _ = _sharedKeys.Remove(old);
+            }
+        }
+        foreach (Events.SharedKey key in wanted)
+        {
+            _sharedKeys.Set(key, (byte)1);
+        }
+    }
+
+    /// <summary>Forgets all shared keys of all instances, their uses, and <see cref="ConfirmHits"/>.</summary>
+    public void ClearSharedKeys()
+    {
+        foreach (Events.SharedKey key in _sharedKeys.Keys<Events.SharedKey>())
+        {
+            _ = _sharedKeys.Remove(key);
+        }
+        foreach (Events.SharedUseKey use in _sharedUses.Keys<Events.SharedUseKey>())
+        {
+            _ = _sharedUses.Remove(use);
+        }
+        Volatile.Write(ref _globals.As<Events.Globals>().ConfirmHits, 0);
+    }
+
+    /// <summary>The uses counted so far; a process that used none is not among them.</summary>
+    /// <exception cref="BpfException">The kernel refused.</exception>
+    public List<SharedUse> ReadSharedUses()
+    {
+        var uses = new List<SharedUse>();
+        foreach (Events.SharedUseKey use in _sharedUses.Keys<Events.SharedUseKey>())
+        {
+            if (_sharedUses.TryGet(use, out ulong count))
+            {
+                uses.Add(new SharedUse(ProcessId.FromNanoseconds((int)use.Tgid, use.StartNs), use.Key, count));
+            }
+        }
+        return uses;
+    }
 
     /// <summary>Waits until something was seen, <see cref="Wake"/> was called or the time is over; hands out what was seen.</summary>
     /// <param name="timeoutMs">Milliseconds; −1 waits without end.</param>

@@ -59,6 +59,9 @@ internal static unsafe partial class Libbpf
     internal static partial int bpf_map_lookup_elem(int fd, void* key, void* value);
 
     [LibraryImport(Library)]
+    internal static partial int bpf_map_get_next_key(int fd, void* key, void* next);
+
+    [LibraryImport(Library)]
     internal static partial int bpf_map_delete_elem(int fd, void* key);
 
     [LibraryImport(Library)]

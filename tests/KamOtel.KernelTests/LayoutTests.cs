@@ -39,6 +39,8 @@ public sealed class LayoutTests : IDisposable
         { "kamotel_task", typeof(Events.TaskRecord) },
         { "kamotel_instance", typeof(Events.InstanceKey) },
         { "kamotel_slot_layout", typeof(Events.SlotLayout) },
+        { "kamotel_shared_key", typeof(Events.SharedKey) },
+        { "kamotel_shared_use", typeof(Events.SharedUseKey) },
         { "kamotel_watched", typeof(Events.WatchedEntry) },
     };
 

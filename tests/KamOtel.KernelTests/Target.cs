@@ -14,7 +14,7 @@ internal sealed record Deed(string What, int Process, int Tid, uint Key, ulong V
         {
             return new Deed(words[0], Number(1), Number(2), 0, ulong.Parse(words[3], NumberStyles.HexNumber, CultureInfo.InvariantCulture));
         }
-        return words[0] is "init" or "set" or "cleanup" or "set_ex" or "clean"
+        return words[0] is "init" or "set" or "get" or "cleanup" or "set_ex" or "clean"
             ? new Deed(words[0], Number(1), Number(2), uint.Parse(words[3], NumberStyles.HexNumber, CultureInfo.InvariantCulture), ulong.Parse(words[4], NumberStyles.HexNumber, CultureInfo.InvariantCulture))
             : new Deed(words[0], words[0] == "at" ? 0 : Number(1), words[0] == "at" ? 0 : Number(2), 0, words[0] == "at" ? ulong.Parse(words[1], CultureInfo.InvariantCulture) : 0);
     }
@@ -77,6 +77,13 @@ internal sealed class Target : IDisposable
 
     /// <summary>Lets a waiting scenario go on, to its end.</summary>
     public void Go() => _process.StandardInput.Close();
+
+    /// <summary>Lets a waiting scenario go on, to where it waits again.</summary>
+    public void Step()
+    {
+        _process.StandardInput.Write('.');
+        _process.StandardInput.Flush();
+    }
 
     /// <summary>Waits until it did so many things of a kind.</summary>
     public void WaitFor(string what, int count = 1) =>

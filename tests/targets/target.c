@@ -6,7 +6,7 @@
  *   target LIBRARY SCENARIO [COUNT]
  *
  * Lines on standard output, one a deed, written with one write(2) each:
- *   init|set|cleanup|set_ex|clean PID TID KEY VALUE      (KEY and VALUE in hexadecimal)
+ *   init|set|get|cleanup|set_ex|clean PID TID KEY VALUE      (KEY and VALUE in hexadecimal)
  *   thread PID TID SELF                                  (SELF: pthread_self(), in hexadecimal)
  *   fork PARENT CHILD · exit PID CODE · signal PID NUMBER · exec PID · waiting PID
  */
@@ -26,11 +26,13 @@
 
 static int (*init_local)(unsigned int *key, void (*cleanup)(void *));
 static int (*set_local)(unsigned int *key, void *value);
+static void *(*get_local)(unsigned int *key);
 static int (*cleanup_local)(unsigned int *key);
 static int (*set_local_ex)(int id, void *context, void *value);
 static void (*clean_local)(void);
 
-static unsigned int key;
+static unsigned int key, other_key;
+static long count;
 static int quiet;
 
 static void say(const char *format, ...)
@@ -63,6 +65,14 @@ static void set(unsigned long value)
 {
 	say("set %d %d %x %lx\n", getpid(), tid(), key, value);
 	set_local(&key, (void *)value);
+}
+
+static void get(unsigned int *from, long times)
+{
+	for (long i = 0; i < times; i++) {
+		say("get %d %d %x 0\n", getpid(), tid(), *from);
+		get_local(from);
+	}
 }
 
 static void pause_ms(long milliseconds)
@@ -186,6 +196,28 @@ static void worker_terminates(void)
 	raise(SIGTERM);
 }
 
+static void *thread_gets(void *unused)
+{
+	get(&key, 3);
+	return unused;
+}
+
+static void get_in_all_ways(void)
+{
+	pthread_t thread;
+
+	get(&key, count);
+	get(&other_key, 2);
+	pthread_create(&thread, NULL, thread_gets, NULL);
+	pthread_join(thread, NULL);
+}
+
+static void worker_gets(void)
+{
+	get_in_all_ways();
+	get(&key, 1);
+}
+
 static void *thread_sets(void *unused)
 {
 	(void)unused;
@@ -217,7 +249,7 @@ int main(int argc, char **argv)
 	if (argc < 3)
 		return 64;
 	const char *scenario = argv[2];
-	long count = argc > 3 ? atol(argv[3]) : 0;
+	count = argc > 3 ? atol(argv[3]) : 0;
 
 	if (!strcmp(scenario, "late")) /* nobody can know the library before it is opened */
 		pause_ms(300);
@@ -229,6 +261,7 @@ int main(int argc, char **argv)
 	}
 	*(void **)&init_local = dlsym(library, "CRYPTO_THREAD_init_local");
 	*(void **)&set_local = dlsym(library, "CRYPTO_THREAD_set_local");
+	*(void **)&get_local = dlsym(library, "CRYPTO_THREAD_get_local");
 	*(void **)&cleanup_local = dlsym(library, "CRYPTO_THREAD_cleanup_local");
 	*(void **)&set_local_ex = dlsym(library, "CRYPTO_THREAD_set_local_ex");
 	*(void **)&clean_local = dlsym(library, "CRYPTO_THREAD_clean_local");
@@ -285,6 +318,17 @@ int main(int argc, char **argv)
 	} else if (!strcmp(scenario, "deaths")) {
 		for (long i = 0; i < count; i++)
 			in_child(worker_segfaults);
+	} else if (!strcmp(scenario, "gets")) {
+		if (!get_local || !init_local(&other_key, NULL))
+			return 67;
+		set(0x1111);
+		wait_for_go();
+		get_in_all_ways();
+		in_child(worker_gets);
+		in_child(nothing);
+		in_child(worker_gets);
+		wait_for_go();
+		get_in_all_ways();
 	} else if (!strcmp(scenario, "short")) {
 		set(0x1111);
 		pause_ms(5);
