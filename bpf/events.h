@@ -19,6 +19,7 @@ enum kamotel_kind {
 	KAMOTEL_CLEAN_LOCAL = 8,
 	/* Never in the ring, only in the losses: a process that the full map could not take. */
 	KAMOTEL_WATCH = 9,
+	KAMOTEL_FATAL_SIGNAL = 10,
 	KAMOTEL_KINDS,
 };
 
@@ -34,6 +35,8 @@ enum kamotel_flags {
 enum {
 	KAMOTEL_NAME_SIZE = 16,	    /* TASK_COMM_LEN */
 	KAMOTEL_TICK_NS = 10000000, /* of /proc/PID/stat: USER_HZ is 100 */
+	KAMOTEL_BLOCKS = 4,
+	KAMOTEL_BLOCK_SIZE = 512, /* glibc: 32 slots of 16 bytes; musl: 64 of 8 */
 };
 
 struct kamotel_header {
@@ -73,6 +76,14 @@ struct kamotel_call {
 	__u32 reserved;
 };
 
+/* A copy of the slots of Thread#1, from before the process's memory goes. */
+struct kamotel_fatal_signal {
+	struct kamotel_header header; /* of the thread that the signal hit */
+	__u32 signal;
+	__u32 blocks_read; /* bit n: block n; the others are zero */
+	__u64 blocks[KAMOTEL_BLOCKS][KAMOTEL_BLOCK_SIZE / sizeof(__u64)];
+};
+
 /*
  * The inode below all layers: what a uprobe binds to. stat names another device for a file on
  * overlayfs or btrfs.
@@ -83,12 +94,47 @@ struct kamotel_file {
 	__u32 reserved;
 };
 
+/* What the iterator over threads writes of each: never in the ring. */
+struct kamotel_task {
+	__u64 start_ns; /* of the process */
+	__u64 tls_base; /* the thread pointer: x86-64's FS base, arm64's TPIDR_EL0 */
+	__u32 tgid;
+	__u32 tid;
+};
+
 /* What the map `watched` holds of a process, by tgid. */
 struct kamotel_watched {
 	__u64 start_ticks; /* guards against a reused tgid; ticks, as /proc knows no better */
 	__u64 instance_ns;
 	__u32 instance_tgid;
 	__u32 reserved;
+};
+
+struct kamotel_instance {
+	__u64 since_ns; /* a header's instance_ns and instance_tgid */
+	__u32 tgid;
+	__u32 reserved;
+};
+
+/* What the map `slot_layouts` holds of an instance: where its C library keeps the slots. */
+struct kamotel_slot_layout {
+	__s64 table_offset; /* from the thread pointer */
+	__u32 flat; /* 0: an array of pointers to blocks (glibc); 1: a pointer to an array (musl) */
+	__u32 reserved;
+};
+
+/* A key of the map `shared_keys`: a slot that processes of this instance share. */
+struct kamotel_shared_key {
+	__u64 instance_ns;
+	__u32 instance_tgid;
+	__u32 key;
+};
+
+/* A key of the map `shared_uses`: a process whose Thread#1 used a shared slot. */
+struct kamotel_shared_use {
+	__u64 start_ns;
+	__u32 tgid;
+	__u32 key;
 };
 
 #endif /* KAMOTEL_EVENTS_H */

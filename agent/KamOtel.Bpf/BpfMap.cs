@@ -68,6 +68,46 @@ public readonly unsafe struct BpfMap
         return error >= 0;
     }
 
+    /// <summary>Looks up an entry; false when there is none. The types must have exactly the map's key and value sizes.</summary>
+    /// <exception cref="BpfException">The kernel refused.</exception>
+    public bool TryGet<TKey, TValue>(TKey key, out TValue value)
+        where TKey : unmanaged
+        where TValue : unmanaged
+    {
+        int error;
+        fixed (TValue* found = &value)
+        {
+            error = Libbpf.bpf_map_lookup_elem(Fd, &key, found);
+        }
+        GC.KeepAlive(_owner);
+        return error switch
+        {
+            >= 0 => true,
+            -Libc.ENOENT => false,
+            _ => throw new BpfException($"map {_name} cannot be read", -error),
+        };
+    }
+
+    /// <summary>
+    /// The keys that the map has now. What the kernel side adds meanwhile may be among them or not; entries may be
+    /// removed while the list is walked.
+    /// </summary>
+    /// <exception cref="BpfException">The kernel refused.</exception>
+    public List<TKey> Keys<TKey>()
+        where TKey : unmanaged
+    {
+        var keys = new List<TKey>();
+        TKey key;
+        int error = Libbpf.bpf_map_get_next_key(Fd, null, &key);
+        while (error >= 0)
+        {
+            keys.Add(key);
+            error = Libbpf.bpf_map_get_next_key(Fd, &key, &key);
+        }
+        GC.KeepAlive(_owner);
+        return error == -Libc.ENOENT ? keys : throw new BpfException($"map {_name} cannot be walked", -error);
+    }
+
     /// <summary>Adds up a per-CPU counter.</summary>
     /// <exception cref="BpfException">There is no such entry.</exception>
     public ulong SumPerCpu(uint key)

@@ -61,27 +61,49 @@ public sealed unsafe class BpfObject : SafeHandle
         }
     }
 
+    /// <summary>
+    /// Leaves everything out of the load but these programs and maps; the programs may use no other. Before the load
+    /// only.
+    /// </summary>
+    /// <exception cref="BpfException">The object has no such program or map.</exception>
+    public void LoadOnly(IEnumerable<string> programs, IEnumerable<string> maps)
+    {
+        HashSet<nint> wanted = [.. programs.Select(FindProgram), .. maps.Select(FindMap)];
+        for (nint program = 0; (program = Libbpf.bpf_object__next_program(handle, program)) != 0;)
+        {
+            _ = Libbpf.bpf_program__set_autoload(program, wanted.Contains(program));
+        }
+        for (nint map = 0; (map = Libbpf.bpf_object__next_map(handle, map)) != 0;)
+        {
+            _ = Libbpf.bpf_map__set_autocreate(map, wanted.Contains(map));
+        }
+    }
+
     /// <summary>One of the object's maps.</summary>
     /// <exception cref="BpfException">The object has no such map.</exception>
-    public BpfMap Map(string name)
-    {
-        nint map = Libbpf.bpf_object__find_map_by_name(handle, name);
-        return map != 0 ? new BpfMap(this, map, name) : throw new BpfException($"BPF object {_name} has no map {name}", Libc.ENOENT);
-    }
+    public BpfMap Map(string name) => new(this, FindMap(name), name);
 
     /// <summary>One of the object's programs.</summary>
     /// <exception cref="BpfException">The object has no such program.</exception>
-    public BpfProgram Program(string name)
-    {
-        nint program = Libbpf.bpf_object__find_program_by_name(handle, name);
-        return program != 0 ? new BpfProgram(this, program, name) : throw new BpfException($"BPF object {_name} has no program {name}", Libc.ENOENT);
-    }
+    public BpfProgram Program(string name) => new(this, FindProgram(name), name);
 
     /// <inheritdoc/>
     protected override bool ReleaseHandle()
     {
         Libbpf.bpf_object__close(handle);
         return true;
+    }
+
+    private nint FindMap(string name)
+    {
+        nint map = Libbpf.bpf_object__find_map_by_name(handle, name);
+        return map != 0 ? map : throw new BpfException($"BPF object {_name} has no map {name}", Libc.ENOENT);
+    }
+
+    private nint FindProgram(string name)
+    {
+        nint program = Libbpf.bpf_object__find_program_by_name(handle, name);
+        return program != 0 ? program : throw new BpfException($"BPF object {_name} has no program {name}", Libc.ENOENT);
     }
 
     private static T Guarded<T>(Func<T> action)

@@ -31,21 +31,25 @@ public readonly struct BpfProgram
             $"program {_name} cannot be attached to {path} at offset 0x{offset:x}");
 
     /// <summary>
-    /// Attaches it as an iterator over one process, or over all where the kernel (before 6.1) cannot choose;
-    /// <see cref="BpfLink.RunIterator"/> runs it.
+    /// Attaches it as an iterator over all processes, or over one; where the kernel (before 6.1) cannot choose, over
+    /// all in any case. <see cref="BpfLink.RunIterator()"/> runs it.
     /// </summary>
-    /// <param name="tgid">The process.</param>
+    /// <param name="tgid">The process; null: all.</param>
     /// <exception cref="BpfException">The kernel refused.</exception>
-    public unsafe BpfLink AttachIterator(int tgid)
+    public unsafe BpfLink AttachIterator(int? tgid)
     {
-        var one = new Libbpf.IteratorTask { Tgid = (uint)tgid };
-        var options = new Libbpf.IteratorOptions
+        nint link = 0;
+        if (tgid is { } only)
         {
-            Size = (nuint)sizeof(Libbpf.IteratorOptions),
-            Task = &one,
-            TaskSize = (uint)sizeof(Libbpf.IteratorTask),
-        };
-        nint link = Libbpf.bpf_program__attach_iter(_program, &options);
+            var one = new Libbpf.IteratorTask { Tgid = (uint)only };
+            var options = new Libbpf.IteratorOptions
+            {
+                Size = (nuint)sizeof(Libbpf.IteratorOptions),
+                Task = &one,
+                TaskSize = (uint)sizeof(Libbpf.IteratorTask),
+            };
+            link = Libbpf.bpf_program__attach_iter(_program, &options);
+        }
         if (link == 0)
         {
             _ = LibbpfLog.TakeWarnings();
@@ -58,34 +62,52 @@ public readonly struct BpfProgram
     {
         int errno = Marshal.GetLastPInvokeError();
         GC.KeepAlive(_owner);
-        return link != 0 ? new BpfLink(link) : throw new BpfException(what, errno, LibbpfLog.TakeWarnings());
+        return link != 0 ? new BpfLink(link, _name) : throw new BpfException(what, errno, LibbpfLog.TakeWarnings());
     }
 }
 
 /// <summary>An attachment. Disposing it detaches; so does the end of the process, however it ends.</summary>
 public sealed unsafe class BpfLink : SafeHandle
 {
-    internal BpfLink(nint link)
-        : base(0, ownsHandle: true) => SetHandle(link);
+    private readonly string _program;
+
+    internal BpfLink(nint link, string program)
+        : base(0, ownsHandle: true)
+    {
+        SetHandle(link);
+        _program = program;
+    }
 
     /// <inheritdoc/>
     public override bool IsInvalid => handle == 0;
 
-    /// <summary>Runs an attached iterator from its first element to its last.</summary>
+    /// <summary>Runs an attached iterator that writes nothing, from its first element to its last.</summary>
     /// <exception cref="BpfException">The kernel refused.</exception>
-    public void RunIterator()
+    public void RunIterator() => RunIterator<byte>(stackalloc byte[64], null);
+
+    /// <summary>Runs an attached iterator from its first element to its last, and hands out what its program writes.</summary>
+    /// <param name="buffer">
+    /// Takes the records, part by part: the kernel gives at most 8 pages at a time, and a larger buffer saves no call.
+    /// </param>
+    /// <param name="take">Takes each part; the buffer is used again after it.</param>
+    /// <typeparam name="TRecord">What the program writes at once.</typeparam>
+    /// <exception cref="BpfException">The kernel refused.</exception>
+    public void RunIterator<TRecord>(Span<TRecord> buffer, Action<ReadOnlySpan<TRecord>>? take)
+        where TRecord : unmanaged
     {
         int fd = Libbpf.bpf_iter_create(Libbpf.bpf_link__fd(handle));
         if (fd < 0)
         {
-            throw new BpfException("an iterator cannot be run", -fd);
+            throw new BpfException($"iterator {_program} cannot be run", -fd);
         }
         try
         {
-            byte* unused = stackalloc byte[64];
-            while (Libc.read(fd, unused, 64) > 0)
+            fixed (TRecord* records = buffer)
             {
-                // The program writes nothing; reading drives it.
+                for (int got; (got = Read(fd, records, buffer.Length * sizeof(TRecord))) > 0;)
+                {
+                    take?.Invoke(buffer[..(got / sizeof(TRecord))]);
+                }
             }
         }
         finally
@@ -96,4 +118,17 @@ public sealed unsafe class BpfLink : SafeHandle
 
     /// <inheritdoc/>
     protected override bool ReleaseHandle() => Libbpf.bpf_link__destroy(handle) == 0;
+
+    private int Read(int fd, void* buffer, int size)
+    {
+        nint got;
+        int errno;
+        do
+        {
+            got = Libc.read(fd, buffer, (nuint)size);
+            errno = Marshal.GetLastPInvokeError();
+        }
+        while (got < 0 && (errno is Libc.EINTR or Libc.EAGAIN)); // EAGAIN: a million elements, and nothing written yet.
+        return got >= 0 ? (int)got : throw new BpfException($"iterator {_program} cannot be read", errno);
+    }
 }

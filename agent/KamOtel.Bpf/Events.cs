@@ -16,7 +16,8 @@ internal static class Events
     internal const ushort SetLocalEx = 7;
     internal const ushort CleanLocal = 8;
     internal const ushort Watch = 9;
-    internal const int Kinds = 10;
+    internal const ushort FatalSignal = 10;
+    internal const int Kinds = 11;
 
     internal const ushort FlagWatched = 1;
     internal const ushort FlagLastThread = 2;
@@ -49,6 +50,9 @@ internal static class Events
             case Exit when MemoryMarshal.TryRead(record, out ExitRecord exit):
                 observation = common with { Status = (int)exit.Status, LastThread = (header.Flags & FlagLastThread) != 0 };
                 return true;
+            case FatalSignal when record.Length >= Unsafe.SizeOf<FatalSignalRecord>():
+                observation = common with { Status = (int)FatalSignalOf(record).Signal };
+                return true;
             case >= InitLocal and <= CleanLocal when MemoryMarshal.TryRead(record, out CallRecord call):
                 observation = common with
                 {
@@ -61,6 +65,9 @@ internal static class Events
                 return false;
         }
     }
+
+    /// <summary>The record of a fatal signal, in place: it is large.</summary>
+    internal static ref readonly FatalSignalRecord FatalSignalOf(ReadOnlySpan<byte> record) => ref MemoryMarshal.AsRef<FatalSignalRecord>(record);
 
     [StructLayout(LayoutKind.Sequential)]
     internal struct Header
@@ -110,11 +117,36 @@ internal static class Events
     }
 
     [StructLayout(LayoutKind.Sequential)]
+    internal struct FatalSignalRecord
+    {
+        public Header Header;
+        public uint Signal;
+        public uint BlocksRead;
+        public SlotBlocks Blocks;
+    }
+
+    /// <summary>Four blocks of 512 bytes.</summary>
+    [InlineArray(256)]
+    internal struct SlotBlocks
+    {
+        private ulong _first;
+    }
+
+    [StructLayout(LayoutKind.Sequential)]
     internal struct FileRecord
     {
         public ulong Inode;
         public uint Device;
         public uint Reserved;
+    }
+
+    [StructLayout(LayoutKind.Sequential)]
+    internal struct TaskRecord
+    {
+        public ulong StartNs;
+        public ulong TlsBase;
+        public uint Tgid;
+        public uint Tid;
     }
 
     [StructLayout(LayoutKind.Sequential)]
@@ -126,12 +158,46 @@ internal static class Events
         public uint Reserved;
     }
 
-    /// <summary>The section <c>.bss</c>: the globals of files.bpf.h.</summary>
+    [StructLayout(LayoutKind.Sequential)]
+    internal struct InstanceKey
+    {
+        public ulong SinceNs;
+        public uint Tgid;
+        public uint Reserved;
+    }
+
+    [StructLayout(LayoutKind.Sequential)]
+    internal struct SlotLayout
+    {
+        public long TableOffset;
+        public uint Flat;
+        public uint Reserved;
+    }
+
+    [StructLayout(LayoutKind.Sequential)]
+    internal struct SharedKey
+    {
+        public ulong InstanceNs;
+        public uint InstanceTgid;
+        public uint Key;
+    }
+
+    [StructLayout(LayoutKind.Sequential)]
+    internal struct SharedUseKey
+    {
+        public ulong StartNs;
+        public uint Tgid;
+        public uint Key;
+    }
+
+    /// <summary>The section <c>.bss</c>: the global variables.</summary>
     [StructLayout(LayoutKind.Sequential)]
     internal struct Globals
     {
         public int WantedTgid;
         public ulong WantedStart;
         public FileRecord WantedFile;
+        public int WantedTask;
+        public ulong ConfirmHits;
     }
 }

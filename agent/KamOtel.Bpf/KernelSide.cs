@@ -9,8 +9,20 @@ namespace KamOtel.Bpf;
 /// <summary>Takes what the kernel side sees.</summary>
 public interface IObservationHandler : IMappingHandler
 {
-    /// <summary>One observation.</summary>
+    /// <summary>One observation; a <see cref="ObservationKind.FatalSignal"/> comes by <see cref="OnFatalSignal"/> instead.</summary>
     void OnObservation(in Observation observation);
+
+    /// <summary>A watched process is about to die of a signal; what its Thread#1 held.</summary>
+    /// <param name="observation">In the thread that the signal hit; <see cref="Observation.Status"/> is the signal.</param>
+    /// <param name="blocks">
+    /// Four blocks of 512 bytes, in place: the bytes are the kernel's again when the call returns. glibc: the first four
+    /// blocks of 32 slots, each a sequence number and a value; flat: in the first two the values of keys 0 to 127.
+    /// </param>
+    /// <param name="blocksRead">
+    /// Bit n: block n was read; the others are zero. glibc has no block where no slot was ever set; 0 without a
+    /// <see cref="KernelSide.SetSlotLayout">layout</see>.
+    /// </param>
+    void OnFatalSignal(in Observation observation, ReadOnlySpan<byte> blocks, uint blocksRead);
 }
 
 /// <summary>The inode that a uprobe binds to, below all layers of an overlay.</summary>
@@ -18,12 +30,20 @@ public interface IObservationHandler : IMappingHandler
 /// <param name="Inode">The inode number.</param>
 public readonly record struct FileIdentity(uint Device, ulong Inode);
 
+/// <summary>How often the main thread of a process got the value of a key while it was confirmed.</summary>
+/// <param name="Process">The process.</param>
+/// <param name="Key">The pthread key.</param>
+/// <param name="Count">How often.</param>
+public readonly record struct SharedUse(ProcessId Process, uint Key, ulong Count);
+
 /// <summary>
 /// The BPF object of <c>bpf/</c>, loaded and attached: which processes are watched, uprobes, the ring, the losses.
 /// Everything is detached when it is disposed or when the process ends. One thread at a time, but for <see cref="Wake"/>.
 /// </summary>
 public sealed unsafe class KernelSide : IRecordHandler, IDisposable
 {
+    private const string KernelTypes = "/sys/kernel/btf/vmlinux";
+
     private static readonly Dictionary<string, string> Programs = new(StringComparer.Ordinal)
     {
         ["CRYPTO_THREAD_init_local"] = "kamotel_init",
@@ -37,24 +57,37 @@ public sealed unsafe class KernelSide : IRecordHandler, IDisposable
     private readonly BpfMap _watched;
     private readonly BpfMap _names;
     private readonly BpfMap _losses;
-    private readonly RingBuffer _ring;
-    private readonly MappingWatch _mappings;
+    private readonly BpfMap _layouts;
+    private readonly BpfMap _sharedKeys;
+    private readonly BpfMap _sharedUses;
+    private readonly RingBuffer? _ring;
+    private readonly MappingWatch? _mappings;
     private readonly List<BpfLink> _tracepoints = [];
     private readonly BpfLink? _identify;
     private readonly SharedSection _globals;
-    private readonly int _wake;
-    private readonly Libc.PollFd[] _poll;
+    private readonly Libc.PollFd[] _poll = [];
     private readonly long[] _received = new long[Events.Kinds];
+    private readonly Events.TaskRecord[] _threads = new Events.TaskRecord[2048];
+    private int _wake = -1;
+    private BpfLink? _allThreads;
     private IObservationHandler? _handler;
 
-    private KernelSide(BpfObject loaded)
+    private KernelSide(BpfObject loaded, bool forInspection, string? refused)
     {
+        FatalSignalsRefused = refused;
         _object = loaded;
         _watched = loaded.Map("watched");
         _names = loaded.Map("watched_names");
         _losses = loaded.Map("losses");
-        _identify = CanIterateMappings ? loaded.Program("kamotel_file").AttachIterator(Environment.ProcessId) : null;
+        _layouts = loaded.Map("slot_layouts");
+        _sharedKeys = loaded.Map("shared_keys");
+        _sharedUses = loaded.Map("shared_uses");
         _globals = loaded.Map(".bss").MapSection();
+        if (forInspection)
+        {
+            return;
+        }
+        _identify = CanIterateMappings ? loaded.Program("kamotel_file").AttachIterator(Environment.ProcessId) : null;
         _globals.As<Events.Globals>().WantedTgid = Environment.ProcessId;
         _ring = new RingBuffer(loaded.Map("ring"), this);
         _mappings = new MappingWatch();
@@ -65,19 +98,31 @@ public sealed unsafe class KernelSide : IRecordHandler, IDisposable
 
     /// <summary>The names of the kinds of events, by number; null where a number is no kind.</summary>
     public static IReadOnlyList<string?> KindNames { get; } =
-        [null, "exec", "fork", "exit", "init_local", "set_local", "cleanup_local", "set_local_ex", "clean_local", "watch"];
+        [null, "exec", "fork", "exit", "init_local", "set_local", "cleanup_local", "set_local_ex", "clean_local", "watch", "fatal_signal"];
 
     /// <summary>The functions of libcrypto that can be probed.</summary>
     public static IReadOnlyList<string> Functions { get; } = [.. Programs.Keys];
 
+    /// <summary>The function of libcrypto that <see cref="AttachConfirm"/> probes.</summary>
+    public static string ConfirmedFunction => "CRYPTO_THREAD_get_local";
+
     /// <summary>The iterator over mappings (iter/task_vma) came with 5.12.</summary>
     private static bool CanIterateMappings => OperatingSystem.IsOSPlatformVersionAtLeast("Linux", 5, 12);
 
+    /// <summary>Why fatal signals are not told: this kernel refused; null when they are.</summary>
+    public string? FatalSignalsRefused { get; private set; }
+
     /// <summary>Size of the ring in bytes.</summary>
-    public long RingBytes => _ring.Capacity;
+    public long RingBytes => _ring?.Capacity ?? 0;
 
     /// <summary>Bytes in the ring that wait to be read.</summary>
-    public long RingUsedBytes => _ring.Used;
+    public long RingUsedBytes => _ring?.Used ?? 0;
+
+    /// <summary>
+    /// Calls seen by <see cref="AttachConfirm"/> in watched processes since <see cref="ClearSharedKeys"/>, of whatever key
+    /// and thread. To be compared with a limit: each costs its process microseconds.
+    /// </summary>
+    public ulong ConfirmHits => Volatile.Read(ref _globals.As<Events.Globals>().ConfirmHits);
 
     /// <summary>Mappings that the kernel dropped so far.</summary>
     public long MappingsLost { get; private set; }
@@ -90,28 +135,24 @@ public sealed unsafe class KernelSide : IRecordHandler, IDisposable
     /// <param name="logger">Where libbpf's own log goes.</param>
     /// <param name="btf">Where the kernel's own types are.</param>
     /// <exception cref="BpfException">The machine cannot do it; the message says why and what helps.</exception>
-    public static KernelSide Load(int ringBytes, ILogger logger, string btf = "/sys/kernel/btf/vmlinux")
-    {
-        RequirePrivilege();
-        if (!File.Exists(btf))
-        {
-            throw new BpfException($"this kernel does not describe its types ({btf} is missing): a kernel with CONFIG_DEBUG_INFO_BTF=y is needed, which distributions have from 5.8 on (in a container, /sys of the host must be visible)");
-        }
-        using Stream resource = typeof(KernelSide).Assembly.GetManifestResourceStream("kamotel.bpf.o")
-            ?? throw new BpfException("the BPF object is not embedded: the build is broken");
-        byte[] image = new byte[resource.Length];
-        resource.ReadExactly(image);
+    public static KernelSide Load(int ringBytes, ILogger logger, string btf = KernelTypes) => Load(Embedded(), ringBytes, logger, btf);
 
-        BpfObject opened = BpfObject.Open(image, "kamotel", logger);
+    /// <summary>
+    /// Loads only what <see cref="ReadThreads"/> takes: no ring, and nothing that fires by itself. For a look without
+    /// a watch; only <see cref="WatchProcess"/>, <see cref="UnwatchProcess"/> and <see cref="ReadThreads"/> do something.
+    /// </summary>
+    /// <param name="logger">Where libbpf's own log goes.</param>
+    /// <param name="btf">Where the kernel's own types are.</param>
+    /// <exception cref="BpfException">The machine cannot do it; the message says why and what helps.</exception>
+    public static KernelSide LoadForInspection(ILogger logger, string btf = KernelTypes)
+    {
+        RequireKernel(btf);
+        BpfObject opened = BpfObject.Open(Embedded(), "kamotel", logger);
         try
         {
-            opened.Map("ring").SetCapacity((uint)ringBytes);
-            if (!CanIterateMappings)
-            {
-                opened.Program("kamotel_file").DoNotLoad();
-            }
+            opened.LoadOnly(["kamotel_task"], ["watched", ".bss"]);
             opened.Load();
-            return new KernelSide(opened);
+            return new KernelSide(opened, forInspection: true, refused: null);
         }
         catch
         {
@@ -123,13 +164,28 @@ public sealed unsafe class KernelSide : IRecordHandler, IDisposable
     /// <summary>Watches every process that executes a program of this name from now on.</summary>
     public void WatchName(string name) => _names.Set(TaskName.From(name), (byte)1);
 
-    /// <summary>Attaches to exec, fork and exit.</summary>
+    /// <summary>
+    /// Attaches to exec, fork, exit and fatal signals; a refusal of the last is no failure, but
+    /// <see cref="FatalSignalsRefused"/>.
+    /// </summary>
     /// <exception cref="BpfException">The kernel refused.</exception>
     public void AttachTracepoints()
     {
         foreach (string program in new[] { "kamotel_exec", "kamotel_fork", "kamotel_exit" })
         {
             _tracepoints.Add(_object.Program(program).Attach());
+        }
+        if (FatalSignalsRefused is not null)
+        {
+            return;
+        }
+        try
+        {
+            _tracepoints.Add(_object.Program("kamotel_fatal_signal").Attach());
+        }
+        catch (BpfException e)
+        {
+            FatalSignalsRefused = e.Message;
         }
     }
 
@@ -148,6 +204,40 @@ public sealed unsafe class KernelSide : IRecordHandler, IDisposable
 
     /// <summary>Takes back <see cref="WatchProcess"/>, for a process that ended meanwhile.</summary>
     public void UnwatchProcess(ProcessId process) => _ = _watched.Remove((uint)process.Tgid);
+
+    /// <summary>
+    /// Says where the C library of an instance keeps thread-local values, so that they are copied before a process of it
+    /// dies of a signal. Replaces what was said before.
+    /// </summary>
+    /// <param name="instance">The instance.</param>
+    /// <param name="tableOffset">Offset from the thread pointer in bytes.</param>
+    /// <param name="flat">False (glibc): an array of pointers to blocks lies there. True (musl): a pointer to one array.</param>
+    /// <exception cref="BpfException">1024 instances have one.</exception>
+    public void SetSlotLayout(InstanceId instance, long tableOffset, bool flat) =>
+        _layouts.Set(KeyOf(instance), new Events.SlotLayout { TableOffset = tableOffset, Flat = flat ? 1u : 0 });
+
+    /// <summary>Takes back <see cref="SetSlotLayout"/>, when the instance has ended.</summary>
+    public void RemoveSlotLayout(InstanceId instance) => _ = _layouts.Remove(KeyOf(instance));
+
+    /// <summary>The living threads of watched processes, and where the kernel says their thread-local storage is.</summary>
+    /// <param name="tgid">Of this process only; null: of all, in one pass.</param>
+    /// <param name="into">Is emptied and takes them; a process that is not watched, or gone, has none.</param>
+    /// <exception cref="BpfException">The kernel refused.</exception>
+    public void ReadThreads(int? tgid, List<ThreadPointer> into)
+    {
+        ArgumentNullException.ThrowIfNull(into);
+        into.Clear();
+        _globals.As<Events.Globals>().WantedTask = tgid ?? 0;
+        using BpfLink? one = tgid is null ? null : _object.Program("kamotel_task").AttachIterator(tgid);
+        BpfLink iterator = one ?? (_allThreads ??= _object.Program("kamotel_task").AttachIterator(null));
+        iterator.RunIterator<Events.TaskRecord>(_threads, threads =>
+        {
+            foreach (ref readonly Events.TaskRecord thread in threads)
+            {
+                into.Add(new ThreadPointer(ProcessId.FromNanoseconds((int)thread.Tgid, thread.StartNs), (int)thread.Tid, thread.TlsBase));
+            }
+        });
+    }
 
     /// <summary>
     /// What a uprobe on this file would bind to. Two paths with one identity need one probe. Null where the kernel
@@ -197,6 +287,64 @@ public sealed unsafe class KernelSide : IRecordHandler, IDisposable
     public BpfLink Attach(string function, string path, ulong offset) =>
         _object.Program(Programs[function]).AttachUprobe(path, offset);
 
+    /// <summary>
+    /// Counts the uses of <see cref="SetSharedKeys">shared keys</see> until the link is disposed of, in every process that
+    /// maps the file. The function is called thousands of times a second: for a short window only.
+    /// </summary>
+    /// <param name="path">The file.</param>
+    /// <param name="offset">Offset in the file of the first instruction of <see cref="ConfirmedFunction"/>.</param>
+    /// <exception cref="BpfException">The kernel refused.</exception>
+    public BpfLink AttachConfirm(string path, ulong offset) => _object.Program("kamotel_get").AttachUprobe(path, offset);
+
+    /// <summary>Says which keys of an instance are shared: their uses are counted. Replaces what was said of it before.</summary>
+    /// <exception cref="BpfException">The map is full (16384 keys).</exception>
+    public void SetSharedKeys(InstanceId instance, IEnumerable<uint> keys)
+    {
+        ArgumentNullException.ThrowIfNull(keys);
+        HashSet<Events.SharedKey> wanted =
+            [.. keys.Select(key => new Events.SharedKey { InstanceNs = instance.SinceNs, InstanceTgid = (uint)instance.Tgid, Key = key })];
+        foreach (Events.SharedKey old in _sharedKeys.Keys<Events.SharedKey>())
+        {
+            if (old.InstanceNs == instance.SinceNs && old.InstanceTgid == (uint)instance.Tgid && !wanted.Contains(old))
+            {
+                _ = _sharedKeys.Remove(old);
+            }
+        }
+        foreach (Events.SharedKey key in wanted)
+        {
+            _sharedKeys.Set(key, (byte)1);
+        }
+    }
+
+    /// <summary>Forgets all shared keys of all instances, their uses, and <see cref="ConfirmHits"/>.</summary>
+    public void ClearSharedKeys()
+    {
+        foreach (Events.SharedKey key in _sharedKeys.Keys<Events.SharedKey>())
+        {
+            _ = _sharedKeys.Remove(key);
+        }
+        foreach (Events.SharedUseKey use in _sharedUses.Keys<Events.SharedUseKey>())
+        {
+            _ = _sharedUses.Remove(use);
+        }
+        Volatile.Write(ref _globals.As<Events.Globals>().ConfirmHits, 0);
+    }
+
+    /// <summary>The uses counted so far; a process that used none is not among them.</summary>
+    /// <exception cref="BpfException">The kernel refused.</exception>
+    public List<SharedUse> ReadSharedUses()
+    {
+        var uses = new List<SharedUse>();
+        foreach (Events.SharedUseKey use in _sharedUses.Keys<Events.SharedUseKey>())
+        {
+            if (_sharedUses.TryGet(use, out ulong count))
+            {
+                uses.Add(new SharedUse(ProcessId.FromNanoseconds((int)use.Tgid, use.StartNs), use.Key, count));
+            }
+        }
+        return uses;
+    }
+
     /// <summary>Waits until something was seen, <see cref="Wake"/> was called or the time is over; hands out what was seen.</summary>
     /// <param name="timeoutMs">Milliseconds; −1 waits without end.</param>
     /// <param name="handler">Takes what was seen, in order within one source.</param>
@@ -219,8 +367,8 @@ public sealed unsafe class KernelSide : IRecordHandler, IDisposable
         ArgumentNullException.ThrowIfNull(handler);
         _handler = handler;
         // The ring first: a mapping of a process says nothing until its exec is known.
-        _ = _ring.Consume();
-        _mappings.Consume(new CountedMappings(this, handler));
+        _ = _ring?.Consume();
+        _mappings?.Consume(new CountedMappings(this, handler));
         _handler = null;
     }
 
@@ -240,11 +388,18 @@ public sealed unsafe class KernelSide : IRecordHandler, IDisposable
     /// <inheritdoc/>
     void IRecordHandler.OnRecord(ReadOnlySpan<byte> record)
     {
-        if (Events.TryDecode(record, out Observation observation))
+        if (!Events.TryDecode(record, out Observation observation))
         {
-            _received[(int)observation.Kind]++;
-            _handler!.OnObservation(in observation);
+            return;
         }
+        _received[(int)observation.Kind]++;
+        if (observation.Kind == ObservationKind.FatalSignal)
+        {
+            ref readonly Events.FatalSignalRecord fatal = ref Events.FatalSignalOf(record);
+            _handler!.OnFatalSignal(in observation, MemoryMarshal.AsBytes<ulong>(fatal.Blocks), fatal.BlocksRead);
+            return;
+        }
+        _handler!.OnObservation(in observation);
     }
 
     /// <inheritdoc/>
@@ -256,11 +411,74 @@ public sealed unsafe class KernelSide : IRecordHandler, IDisposable
         }
         _tracepoints.Clear();
         _identify?.Dispose();
+        _allThreads?.Dispose();
         _globals.Dispose();
-        _mappings.Dispose();
-        _ring.Dispose();
+        _mappings?.Dispose();
+        _ring?.Dispose();
         _object.Dispose();
-        _ = Libc.close(_wake);
+        if (_wake >= 0)
+        {
+            _ = Libc.close(_wake);
+            _wake = -1;
+        }
+    }
+
+    internal static KernelSide Load(byte[] image, int ringBytes, ILogger logger, string btf = KernelTypes)
+    {
+        RequireKernel(btf);
+        try
+        {
+            return LoadToWatch(image, ringBytes, logger, refused: null);
+        }
+        catch (BpfException e)
+        {
+            // libbpf loads all or nothing. If the kernel refuses just this program, the rest goes on without it.
+            return LoadToWatch(image, ringBytes, logger, refused: e.Message);
+        }
+    }
+
+    private static Events.InstanceKey KeyOf(InstanceId instance) => new() { SinceNs = instance.SinceNs, Tgid = (uint)instance.Tgid };
+
+    private static KernelSide LoadToWatch(byte[] image, int ringBytes, ILogger logger, string? refused)
+    {
+        BpfObject opened = BpfObject.Open(image, "kamotel", logger);
+        try
+        {
+            opened.Map("ring").SetCapacity((uint)ringBytes);
+            if (!CanIterateMappings)
+            {
+                opened.Program("kamotel_file").DoNotLoad();
+            }
+            if (refused is not null)
+            {
+                opened.Program("kamotel_fatal_signal").DoNotLoad();
+            }
+            opened.Load();
+            return new KernelSide(opened, forInspection: false, refused);
+        }
+        catch
+        {
+            opened.Dispose();
+            throw;
+        }
+    }
+
+    private static byte[] Embedded()
+    {
+        using Stream resource = typeof(KernelSide).Assembly.GetManifestResourceStream("kamotel.bpf.o")
+            ?? throw new BpfException("the BPF object is not embedded: the build is broken");
+        byte[] image = new byte[resource.Length];
+        resource.ReadExactly(image);
+        return image;
+    }
+
+    private static void RequireKernel(string btf)
+    {
+        RequirePrivilege();
+        if (!File.Exists(btf))
+        {
+            throw new BpfException($"this kernel does not describe its types ({btf} is missing): a kernel with CONFIG_DEBUG_INFO_BTF=y is needed, which distributions have from 5.8 on (in a container, /sys of the host must be visible)");
+        }
     }
 
     private static void RequirePrivilege()

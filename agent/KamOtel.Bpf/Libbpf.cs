@@ -34,6 +34,15 @@ internal static unsafe partial class Libbpf
     [LibraryImport(Library, StringMarshalling = StringMarshalling.Utf8, SetLastError = true)]
     internal static partial nint bpf_object__find_program_by_name(nint @object, string name);
 
+    [LibraryImport(Library, SetLastError = true)]
+    internal static partial nint bpf_object__next_map(nint @object, nint map);
+
+    [LibraryImport(Library, SetLastError = true)]
+    internal static partial nint bpf_object__next_program(nint @object, nint program);
+
+    [LibraryImport(Library)]
+    internal static partial int bpf_map__set_autocreate(nint map, [MarshalAs(UnmanagedType.U1)] bool autocreate);
+
     [LibraryImport(Library)]
     internal static partial int bpf_map__fd(nint map);
 
@@ -48,6 +57,9 @@ internal static unsafe partial class Libbpf
 
     [LibraryImport(Library)]
     internal static partial int bpf_map_lookup_elem(int fd, void* key, void* value);
+
+    [LibraryImport(Library)]
+    internal static partial int bpf_map_get_next_key(int fd, void* key, void* next);
 
     [LibraryImport(Library)]
     internal static partial int bpf_map_delete_elem(int fd, void* key);

@@ -33,6 +33,9 @@ public enum ObservationKind : ushort
     /// <summary><c>CRYPTO_THREAD_clean_local()</c> of OpenSSL 3.6 and later: this thread's <c>_ex</c> slots end.</summary>
     CleanLocal = 8,
 
+    /// <summary>A watched process is about to die of a signal that memory corruption ends in: SIGSEGV, SIGABRT, SIGBUS, SIGILL, SIGFPE.</summary>
+    FatalSignal = 10,
+
     /// <summary>A process found in <c>/proc</c> that runs already: not an event, and nothing is known of its past.</summary>
     Seeded = 32,
 }
@@ -67,7 +70,10 @@ public readonly record struct Observation
     /// <summary>Fork: the child. Seeded: the parent (default when the parent is no watched process).</summary>
     public ProcessId Other { get; init; }
 
-    /// <summary>Exit: the wait status, as <c>wait(2)</c> encodes it (signal in the low 7 bits, code in bits 8–15).</summary>
+    /// <summary>
+    /// Exit: the wait status, as <c>wait(2)</c> encodes it (signal in the low 7 bits, code in bits 8–15). FatalSignal:
+    /// the signal.
+    /// </summary>
     public int Status { get; init; }
 
     /// <summary>Exit: this was the process's last thread.</summary>

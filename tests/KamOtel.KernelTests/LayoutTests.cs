@@ -35,6 +35,12 @@ public sealed class LayoutTests : IDisposable
         { "kamotel_exit", typeof(Events.ExitRecord) },
         { "kamotel_call", typeof(Events.CallRecord) },
         { "kamotel_file", typeof(Events.FileRecord) },
+        { "kamotel_fatal_signal", typeof(Events.FatalSignalRecord) },
+        { "kamotel_task", typeof(Events.TaskRecord) },
+        { "kamotel_instance", typeof(Events.InstanceKey) },
+        { "kamotel_slot_layout", typeof(Events.SlotLayout) },
+        { "kamotel_shared_key", typeof(Events.SharedKey) },
+        { "kamotel_shared_use", typeof(Events.SharedUseKey) },
         { "kamotel_watched", typeof(Events.WatchedEntry) },
     };
 
@@ -55,9 +61,12 @@ public sealed class LayoutTests : IDisposable
     public void The_global_variables_lie_where_they_are_written()
     {
         // Before the load the section's BTF has no offsets yet: the symbols have them.
-        string[] theirs = [.. Machine.Run("readelf", "-sW", _object).Split('\n')
+        string[][] symbols = [.. Machine.Run("readelf", "-sW", _object).Split('\n')
             .Select(static line => line.Split(' ', StringSplitOptions.RemoveEmptyEntries))
-            .Where(static words => words.Length == 8 && words[7].StartsWith("wanted_", StringComparison.Ordinal))
+            .Where(static words => words.Length == 8 && words[3] == "OBJECT")];
+        string section = symbols.Single(static words => words[7] == "wanted_tgid")[6];
+        string[] theirs = [.. symbols
+            .Where(words => words[6] == section && !words[7].StartsWith("unused_", StringComparison.Ordinal))
             .Select(static words => (Name: words[7], Offset: int.Parse(words[1], NumberStyles.HexNumber, CultureInfo.InvariantCulture)))
             .OrderBy(static symbol => symbol.Offset)
             .Select(static symbol => $"{Pascal(symbol.Name)} at {symbol.Offset}")];

@@ -5,6 +5,9 @@ using System.Runtime.CompilerServices;
 
 namespace KamOtel.KernelTests;
 
+/// <summary>A descriptor of this process: its number, what it is, what the kernel says of it.</summary>
+internal sealed record Descriptor(string Name, string Kind, string Info);
+
 /// <summary>The machine that the tests run on: what it must have, and where things are.</summary>
 internal static class Machine
 {
@@ -27,6 +30,12 @@ internal static class Machine
         Need(File.Exists(Libcrypto), $"{Libcrypto} (package libssl3)");
     }
 
+    /// <summary>Skips where nothing can be built against musl; in CI that is a failure.</summary>
+    public static void MustHaveMusl() => Need(MuslLoader is not null, "musl-gcc (package musl-tools)");
+
+    /// <summary>musl, which is its own loader; null where it is not.</summary>
+    public static string? MuslLoader { get; } = Directory.GetFiles("/lib", "ld-musl-*.so.1").SingleOrDefault();
+
     /// <summary>Runs a tool to its end; its output. Fails the test when it fails.</summary>
     public static string Run(string tool, params string[] arguments)
     {
@@ -42,6 +51,26 @@ internal static class Machine
         process.ExitCode.ShouldBe(0, $"{tool} {string.Join(' ', arguments)}: {error.Result}");
         return output;
     }
+
+    /// <summary>The descriptors of this process.</summary>
+    public static IEnumerable<Descriptor> Descriptors()
+    {
+        foreach (string path in Directory.GetFiles("/proc/self/fd"))
+        {
+            string name = Path.GetFileName(path);
+            string? kind = new FileInfo(path).LinkTarget;
+            string info = $"/proc/self/fdinfo/{name}";
+            if (kind is not null && File.Exists(info))
+            {
+                yield return new Descriptor(name, kind, File.ReadAllText(info));
+            }
+        }
+    }
+
+    /// <summary>The kernel's numbers of the BPF programs ("prog") or maps ("map") among <paramref name="descriptors"/>.</summary>
+    public static string[] ObjectIds(IEnumerable<Descriptor> descriptors, string what) =>
+        [.. descriptors.Where(d => d.Kind == $"anon_inode:bpf-{what}")
+            .Select(d => d.Info.Split('\n').Single(line => line.StartsWith($"{what}_id:", StringComparison.Ordinal)).Split('\t')[^1])];
 
     private static void Need(bool condition, string what)
     {
@@ -63,6 +92,11 @@ internal static class Machine
         string source = Path.Combine(Repository, "tests", "targets");
         _ = Run("gcc", "-O2", "-o", Path.Combine(folder, "target"), Path.Combine(source, "target.c"), "-ldl", "-lpthread");
         _ = Run("gcc", "-O2", "-fPIC", "-shared", "-o", Path.Combine(folder, "libcrypto36.so"), Path.Combine(source, "libcrypto36.c"));
+        if (MuslLoader is not null)
+        {
+            _ = Run("musl-gcc", "-O2", "-o", Path.Combine(folder, "target-musl"), Path.Combine(source, "target.c"), "-ldl", "-lpthread");
+            _ = Run("musl-gcc", "-O2", "-fPIC", "-shared", "-o", Path.Combine(folder, "libcrypto-musl.so"), Path.Combine(source, "libcrypto_pthread.c"));
+        }
         return folder;
     }
 

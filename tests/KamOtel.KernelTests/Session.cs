@@ -6,14 +6,19 @@ using Microsoft.Extensions.Logging.Abstractions;
 
 namespace KamOtel.KernelTests;
 
+/// <summary>A fatal signal, with a copy of what came with it.</summary>
+internal sealed record Death(Observation Observation, byte[] Blocks, uint BlocksRead);
+
 /// <summary>The kernel side, attached to one library and watching one name; keeps all that it sees.</summary>
 internal sealed class Session : IObservationHandler, IDisposable
 {
     private readonly List<BpfLink> _links = [];
     private readonly Scratch _scratch = new();
+    private readonly string _program;
 
-    public Session(string? library = null, int ringBytes = 4 << 20)
+    public Session(string? library = null, int ringBytes = 4 << 20, string program = "target")
     {
+        _program = program;
         Machine.MustRunBpf();
         Library = library ?? Machine.Libcrypto;
         Kernel = KernelSide.Load(ringBytes, NullLogger.Instance);
@@ -31,6 +36,8 @@ internal sealed class Session : IObservationHandler, IDisposable
 
     public List<Observation> Seen { get; } = [];
 
+    public List<Death> Deaths { get; } = [];
+
     public bool Keep { get; set; } = true;
 
     public IEnumerable<Observation> Calls => Seen.Where(static o => o.IsCall);
@@ -45,7 +52,7 @@ internal sealed class Session : IObservationHandler, IDisposable
         _links.ShouldNotBeEmpty();
     }
 
-    public Target Start(string scenario, int count = 0) => Target.Start(_scratch, Name, Library, scenario, count);
+    public Target Start(string scenario, int count = 0) => Target.Start(_scratch, Name, Library, scenario, count, _program);
 
     /// <summary>Runs a scenario and collects until its first process's end was seen.</summary>
     public IReadOnlyList<Deed> Run(string scenario, int count = 0)
@@ -75,6 +82,9 @@ internal sealed class Session : IObservationHandler, IDisposable
             Seen.Add(observation);
         }
     }
+
+    public void OnFatalSignal(in Observation observation, ReadOnlySpan<byte> blocks, uint blocksRead) =>
+        Deaths.Add(new Death(observation, blocks.ToArray(), blocksRead));
 
     public void OnMapping(in ExecutableMapping mapping)
     {

@@ -6,8 +6,9 @@
  *   target LIBRARY SCENARIO [COUNT]
  *
  * Lines on standard output, one a deed, written with one write(2) each:
- *   init|set|cleanup|set_ex|clean PID TID KEY VALUE      (KEY and VALUE in hexadecimal)
- *   fork PARENT CHILD · exit PID CODE · signal PID NUMBER · exec PID
+ *   init|set|get|cleanup|set_ex|clean PID TID KEY VALUE      (KEY and VALUE in hexadecimal)
+ *   thread PID TID SELF                                  (SELF: pthread_self(), in hexadecimal)
+ *   fork PARENT CHILD · exit PID CODE · signal PID NUMBER · exec PID · waiting PID
  */
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -17,6 +18,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -24,11 +26,13 @@
 
 static int (*init_local)(unsigned int *key, void (*cleanup)(void *));
 static int (*set_local)(unsigned int *key, void *value);
+static void *(*get_local)(unsigned int *key);
 static int (*cleanup_local)(unsigned int *key);
 static int (*set_local_ex)(int id, void *context, void *value);
 static void (*clean_local)(void);
 
-static unsigned int key;
+static unsigned int key, other_key;
+static long count;
 static int quiet;
 
 static void say(const char *format, ...)
@@ -63,11 +67,29 @@ static void set(unsigned long value)
 	set_local(&key, (void *)value);
 }
 
+static void get(unsigned int *from, long times)
+{
+	for (long i = 0; i < times; i++) {
+		say("get %d %d %x 0\n", getpid(), tid(), *from);
+		get_local(from);
+	}
+}
+
 static void pause_ms(long milliseconds)
 {
 	struct timespec time = {milliseconds / 1000, milliseconds % 1000 * 1000000};
 
 	nanosleep(&time, NULL);
+}
+
+/* Waits for a byte, or for the end of the input. */
+static void wait_for_go(void)
+{
+	char go;
+
+	say("waiting %d\n", getpid());
+	if (read(0, &go, 1) < 0)
+		_exit(68);
 }
 
 /* Runs `child` in a forked process and waits for it. */
@@ -118,6 +140,84 @@ static void worker_segfaults(void)
 	raise(SIGSEGV);
 }
 
+/* What the slot of a worker's main thread holds when it dies. */
+static const unsigned long last_value = 0x7e57000011112222;
+
+static void worker_writes_to_nowhere(void)
+{
+	volatile int *volatile nowhere = NULL;
+
+	set(last_value);
+	say("signal %d %d\n", getpid(), SIGSEGV);
+	*nowhere = 1;
+}
+
+static void worker_sets_and_aborts(void)
+{
+	set(last_value);
+	worker_aborts();
+}
+
+static void *thread_segfaults(void *unused)
+{
+	set(0x3333);
+	worker_segfaults();
+	return unused;
+}
+
+static void worker_dies_of_its_thread(void)
+{
+	pthread_t thread;
+
+	set(last_value);
+	pthread_create(&thread, NULL, thread_segfaults, NULL);
+	pthread_join(thread, NULL);
+}
+
+static void on_signal(int unused)
+{
+	(void)unused;
+}
+
+/* Signals that kill nobody, or have nothing to do with memory. */
+static void worker_survives(void)
+{
+	set(last_value);
+	signal(SIGSEGV, on_signal);
+	raise(SIGSEGV);
+	signal(SIGABRT, SIG_IGN);
+	raise(SIGABRT);
+}
+
+static void worker_terminates(void)
+{
+	set(last_value);
+	say("signal %d %d\n", getpid(), SIGTERM);
+	raise(SIGTERM);
+}
+
+static void *thread_gets(void *unused)
+{
+	get(&key, 3);
+	return unused;
+}
+
+static void get_in_all_ways(void)
+{
+	pthread_t thread;
+
+	get(&key, count);
+	get(&other_key, 2);
+	pthread_create(&thread, NULL, thread_gets, NULL);
+	pthread_join(thread, NULL);
+}
+
+static void worker_gets(void)
+{
+	get_in_all_ways();
+	get(&key, 1);
+}
+
 static void *thread_sets(void *unused)
 {
 	(void)unused;
@@ -125,12 +225,31 @@ static void *thread_sets(void *unused)
 	return NULL;
 }
 
+static void *thread_waits(void *unused)
+{
+	(void)unused;
+	say("thread %d %d %lx\n", getpid(), tid(), (unsigned long)pthread_self());
+	for (;;)
+		pause();
+}
+
+/* A process of 1 + `more` threads, which all say who they are and wait. */
+static void be_threads(long more)
+{
+	pthread_t thread;
+
+	say("thread %d %d %lx\n", getpid(), tid(), (unsigned long)pthread_self());
+	for (long i = 0; i < more; i++)
+		if (pthread_create(&thread, NULL, thread_waits, NULL))
+			_exit(96);
+}
+
 int main(int argc, char **argv)
 {
 	if (argc < 3)
 		return 64;
 	const char *scenario = argv[2];
-	long count = argc > 3 ? atol(argv[3]) : 0;
+	count = argc > 3 ? atol(argv[3]) : 0;
 
 	if (!strcmp(scenario, "late")) /* nobody can know the library before it is opened */
 		pause_ms(300);
@@ -142,11 +261,20 @@ int main(int argc, char **argv)
 	}
 	*(void **)&init_local = dlsym(library, "CRYPTO_THREAD_init_local");
 	*(void **)&set_local = dlsym(library, "CRYPTO_THREAD_set_local");
+	*(void **)&get_local = dlsym(library, "CRYPTO_THREAD_get_local");
 	*(void **)&cleanup_local = dlsym(library, "CRYPTO_THREAD_cleanup_local");
 	*(void **)&set_local_ex = dlsym(library, "CRYPTO_THREAD_set_local_ex");
 	*(void **)&clean_local = dlsym(library, "CRYPTO_THREAD_clean_local");
 	if (!init_local || !set_local || !cleanup_local)
 		return 66;
+
+	if (!strcmp(scenario, "fatal")) { /* `count` keys are taken already */
+		pthread_key_t taken;
+
+		for (long i = 0; i < count; i++)
+			if (pthread_key_create(&taken, NULL))
+				return 69;
+	}
 
 	init();
 	if (!strcmp(scenario, "before_fork")) {
@@ -175,6 +303,32 @@ int main(int argc, char **argv)
 	} else if (!strcmp(scenario, "signals")) {
 		in_child(worker_aborts);
 		in_child(worker_segfaults);
+	} else if (!strcmp(scenario, "fatal")) {
+		set(0x1111);
+		wait_for_go();
+		in_child(worker_writes_to_nowhere);
+		in_child(worker_sets_and_aborts);
+	} else if (!strcmp(scenario, "fatal_thread")) {
+		wait_for_go();
+		in_child(worker_dies_of_its_thread);
+	} else if (!strcmp(scenario, "not_fatal")) {
+		wait_for_go();
+		in_child(worker_survives);
+		in_child(worker_terminates);
+	} else if (!strcmp(scenario, "deaths")) {
+		for (long i = 0; i < count; i++)
+			in_child(worker_segfaults);
+	} else if (!strcmp(scenario, "gets")) {
+		if (!get_local || !init_local(&other_key, NULL))
+			return 67;
+		set(0x1111);
+		wait_for_go();
+		get_in_all_ways();
+		in_child(worker_gets);
+		in_child(nothing);
+		in_child(worker_gets);
+		wait_for_go();
+		get_in_all_ways();
 	} else if (!strcmp(scenario, "short")) {
 		set(0x1111);
 		pause_ms(5);
@@ -204,6 +358,25 @@ int main(int argc, char **argv)
 		in_child(nothing);
 		say("clean %d %d 0 0\n", getpid(), tid());
 		clean_local();
+	} else if (!strcmp(scenario, "threads")) {
+		/* One process of three threads, and `count` workers of two. */
+		pid_t *workers = calloc(count + 1, sizeof(*workers));
+
+		for (long i = 0; i < count; i++) {
+			workers[i] = fork();
+			if (workers[i] == 0) {
+				prctl(PR_SET_PDEATHSIG, SIGKILL);
+				be_threads(1);
+				for (;;)
+					pause();
+			}
+		}
+		be_threads(2);
+		wait_for_go();
+		for (long i = 0; i < count; i++) {
+			kill(workers[i], SIGTERM);
+			waitpid(workers[i], NULL, 0);
+		}
 	} else if (!strcmp(scenario, "wait")) {
 		set(0x1111);
 		pid_t pid = fork();
@@ -212,9 +385,7 @@ int main(int argc, char **argv)
 			say("fork %d %d\n", getppid(), getpid());
 			pause();
 		}
-		char go;
-		if (read(0, &go, 1) < 0)
-			return 68;
+		wait_for_go();
 		kill(pid, SIGTERM);
 		waitpid(pid, NULL, 0);
 	} else {

@@ -1,0 +1,42 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+#ifndef KAMOTEL_TASKS_BPF_H
+#define KAMOTEL_TASKS_BPF_H
+
+/*
+ * Where the threads of watched processes keep their thread-local storage. The kernel knows it, so
+ * nobody is stopped or traced for it.
+ */
+
+/* One process only; 0: all. From 6.1 on the iterator visits no other anyway. */
+pid_t wanted_task = 0;
+
+static __always_inline __u64 tls_base_of(struct task_struct *task)
+{
+#if defined(__TARGET_ARCH_x86)
+	return BPF_CORE_READ(task, thread.fsbase);
+#elif defined(__TARGET_ARCH_arm64)
+	return BPF_CORE_READ(task, thread.uw.tp_value);
+#endif
+}
+
+SEC("iter/task")
+int kamotel_task(struct bpf_iter__task *ctx)
+{
+	struct task_struct *task = ctx->task;
+	struct kamotel_task thread = {};
+
+	/* Without memory: a thread of the kernel, or one that ended and waits to be reaped. */
+	if (!task || !task->mm || (wanted_task && task->tgid != wanted_task))
+		return 0;
+	thread.start_ns = start_of(task);
+	thread.tgid = task->tgid;
+	if (!find_watched(thread.tgid, thread.start_ns))
+		return 0;
+	thread.tls_base = tls_base_of(task);
+	thread.tid = task->pid;
+	/* What does not fit any more is asked for again at the next read. */
+	bpf_seq_write(ctx->meta->seq, &thread, sizeof(thread));
+	return 0;
+}
+
+#endif /* KAMOTEL_TASKS_BPF_H */
