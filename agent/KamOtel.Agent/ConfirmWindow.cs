@@ -13,8 +13,6 @@ namespace KamOtel.Agent;
 /// </summary>
 internal sealed partial class ConfirmWindow(KernelSide kernel, ProcFs proc, double seconds, ILogger logger) : IDisposable
 {
-    private const string Function = "CRYPTO_THREAD_get_local";
-
     /// <summary>Enough to prove the use; and all that the window may cost, as each hit is a trap.</summary>
     private const long MaxHits = 20_000;
 
@@ -62,7 +60,7 @@ internal sealed partial class ConfirmWindow(KernelSide kernel, ProcFs proc, doub
             if (nowNs - _sinceNs >= seconds * 1e9 || kernel.ConfirmHits >= MaxHits)
             {
                 Close();
-                fleet.Confirmed(_instance, [.. kernel.ReadSharedUses().Select(static u => new SharedUse(u.Process, u.Key, (long)u.Count))], nowNs - _sinceNs);
+                fleet.Confirmed(_instance, [.. kernel.ReadSharedUses()], nowNs - _sinceNs);
                 kernel.ClearSharedKeys();
             }
             return;
@@ -110,7 +108,7 @@ internal sealed partial class ConfirmWindow(KernelSide kernel, ProcFs proc, doub
 
     private void Attach(SafeFileHandle file, string path, HashSet<FileIdentity> probed)
     {
-        if (!ElfFile.Open(file).TryGet(out ElfFile? elf, out _) || !elf.FindFunctions([Function]).TryGet(out ElfFunctions? functions, out _) || functions.Found.IsEmpty)
+        if (!ElfFile.Open(file).TryGet(out ElfFile? elf, out _) || !elf.FindFunctions([KernelSide.ConfirmedFunction]).TryGet(out ElfFunctions? functions, out _) || functions.Found.IsEmpty)
         {
             return;
         }

@@ -70,8 +70,8 @@ internal sealed class Instruments : IDisposable
             s.Fleet.Instances.GroupBy(static i => i.Target).Select(static t => Info(t.Key, t.MaxBy(static i => i.StartedNs)!.Facts))),
         Gauge("kamotel.instance.shared_slots", "{slot}", "OpenSSL slots that two or more processes share: the same pointer into shared memory.", ["target"], static s => ByTarget(s, static t => t.Sum(static i => i.SharedSlots.Length))),
         Counter("kamotel.shared_slot.uses", "{use}", "Uses of shared slots that were counted while that was watched.", ["target"], static s => s.Fleet.Targets.Select(static t => new Sample(t.SharedUses, t.Target))),
-        Gauge("kamotel.instance.holders", "{process}", "Living processes by what their Thread#1 holds.", ["target", "holding"], static s => By(s, static p => p.Holding, Words.Of)),
-        Gauge("kamotel.instance.inspected_processes", "{process}", "Living processes by how their latest inspection ended.", ["target", "status"], static s => By(s, static p => p.Inspection, Words.Of)),
+        Gauge("kamotel.instance.holders", "{process}", "Living processes by what their Thread#1 holds.", ["target", "holding"], static s => By<Holding>(s, static p => p.Holding, Words.Of)),
+        Gauge("kamotel.instance.inspected_processes", "{process}", "Living processes by how their latest inspection ended.", ["target", "status"], static s => By<InspectionStatus>(s, static p => p.Inspection, Words.Of)),
         Gauge("kamotel.instance.inspection_time", "s", "When the target was inspected last, since the Unix epoch; the oldest of its instances.", ["target"], static s =>
             s.Fleet.Instances.GroupBy(static i => i.Target).Where(static t => t.All(static i => i.InspectedNs is not null))
                 .Select(static t => new Sample(Math.Round(WallClock.ToTime(t.Min(static i => i.InspectedNs!.Value)).ToUnixTimeMilliseconds() / 1e3, 1), t.Key))),

@@ -64,10 +64,14 @@ internal sealed record ScannedCoverage(int Inspected, int Failed, bool SinceExec
     }
 }
 
-[JsonSourceGenerationOptions(PropertyNamingPolicy = JsonKnownNamingPolicy.CamelCase, WriteIndented = true)]
 [JsonSerializable(typeof(ScanReport))]
 internal sealed partial class ScanJson : JsonSerializerContext
 {
     /// <summary>Paths are to be read by people, and nothing here goes into a web page as it is.</summary>
-    public static ScanJson Readable { get; } = new(new JsonSerializerOptions(Default.Options) { Encoder = JavaScriptEncoder.UnsafeRelaxedJsonEscaping });
+    public static ScanJson Readable { get; } = new(new JsonSerializerOptions
+    {
+        PropertyNamingPolicy = JsonNamingPolicy.CamelCase,
+        WriteIndented = true,
+        Encoder = JavaScriptEncoder.UnsafeRelaxedJsonEscaping,
+    });
 }

@@ -39,7 +39,7 @@ internal sealed class SettingOptions
     public RunOptions Load(ParseResult parsed) => Configuration.Load(
         parsed.GetValue(File),
         Environment.GetEnvironmentVariable,
-        _options.Where(o => parsed.GetResult(o.Option) is { Implicit: false }).Select(o => (o.Setting, Chosen(o.Setting, parsed.GetValue(o.Option)!))));
+        _options.Where(o => parsed.GetResult(o.Option) is { Implicit: false }).Select(o => (o.Setting, (IReadOnlyList<string>)Chosen(o.Setting, parsed.GetValue(o.Option)!))));
 
-    private static IReadOnlyList<string> Chosen(Setting setting, string[] values) => setting.IsList ? values : [values[^1]];
+    private static string[] Chosen(Setting setting, string[] values) => setting.IsList ? values : [values[^1]];
 }

@@ -82,6 +82,10 @@ internal sealed partial class Watcher : IObservationHandler, IDisposable
             _kernel.WatchName(name);
         }
         _kernel.AttachTracepoints();
+        if (_kernel.FatalSignalsRefused is { } refused)
+        {
+            FatalSignalsNotTold(_logger, refused);
+        }
         Seed();
         Inspect();
         Publish();
@@ -330,6 +334,9 @@ internal sealed partial class Watcher : IObservationHandler, IDisposable
 
     [LoggerMessage(Level = LogLevel.Warning, Message = "{Count} {What}s were lost: the ring was full; raise --ring-bytes")]
     private static partial void LossSeen(ILogger logger, long count, string what);
+
+    [LoggerMessage(Level = LogLevel.Warning, Message = "what a process holds when it dies will not be known: {Reason}")]
+    private static partial void FatalSignalsNotTold(ILogger logger, string reason);
 
     [LoggerMessage(Level = LogLevel.Warning, Message = "the slots of a process of {Instance} that dies will not be known: {Reason}")]
     private static partial void LayoutNotTold(ILogger logger, InstanceId instance, string reason);

@@ -30,12 +30,6 @@ public interface IObservationHandler : IMappingHandler
 /// <param name="Inode">The inode number.</param>
 public readonly record struct FileIdentity(uint Device, ulong Inode);
 
-/// <summary>How often the main thread of a process got the value of a key while it was confirmed.</summary>
-/// <param name="Process">The process.</param>
-/// <param name="Key">The pthread key.</param>
-/// <param name="Count">How often.</param>
-public readonly record struct SharedUse(ProcessId Process, uint Key, ulong Count);
-
 /// <summary>
 /// The BPF object of <c>bpf/</c>, loaded and attached: which processes are watched, uprobes, the ring, the losses.
 /// Everything is detached when it is disposed or when the process ends. One thread at a time, but for <see cref="Wake"/>.
@@ -339,7 +333,7 @@ public sealed unsafe class KernelSide : IRecordHandler, IDisposable
         {
             if (_sharedUses.TryGet(use, out ulong count))
             {
-                uses.Add(new SharedUse(ProcessId.FromNanoseconds((int)use.Tgid, use.StartNs), use.Key, count));
+                uses.Add(new SharedUse(ProcessId.FromNanoseconds((int)use.Tgid, use.StartNs), use.Key, (long)count));
             }
         }
         return uses;

@@ -51,7 +51,16 @@ public sealed record SharedMemory(string Name, ulong Start, ulong End, uint Devi
 /// <param name="Value">The value: not null.</param>
 /// <param name="Owner">Whose the key is.</param>
 /// <param name="Memory">The shared and writable memory that the value points to; null when it points to none.</param>
-public readonly record struct HeldSlot(uint Key, ulong Value, SlotOwner Owner, SharedMemory? Memory);
+public readonly record struct HeldSlot(uint Key, ulong Value, SlotOwner Owner, SharedMemory? Memory)
+{
+    /// <summary>
+    /// The slot holds a pointer and counts as OpenSSL's: its destructor is, or it has none and there is a libcrypto that
+    /// may have made it.
+    /// </summary>
+    public bool IsOpenSsl(bool mapsLibcrypto) =>
+        SlotValue.KindOf(Value) == SlotValueKind.Pointer
+        && (Owner == SlotOwner.OpenSsl || (Owner == SlotOwner.Unnamed && mapsLibcrypto));
+}
 
 /// <summary>A thread of a process, and where the kernel says its thread-local storage is.</summary>
 /// <param name="Process">The process.</param>
@@ -80,16 +89,11 @@ public sealed record ProcessInspection
     /// <summary>The live slots of Thread#1, ordered by key.</summary>
     public ImmutableArray<HeldSlot> MainThreadSlots { get; init; } = [];
 
-    /// <summary>How many slots with a pointer its other threads have.</summary>
+    /// <summary>How many OpenSSL slots with a pointer its other threads have.</summary>
     public int OtherThreadSlots { get; init; }
 
-    /// <summary>
-    /// The slot holds a pointer and counts as OpenSSL's: its destructor is, or it has none and there is a libcrypto that
-    /// may have made it.
-    /// </summary>
-    public bool IsOpenSsl(HeldSlot slot) =>
-        SlotValue.KindOf(slot.Value) == SlotValueKind.Pointer
-        && (slot.Owner == SlotOwner.OpenSsl || (slot.Owner == SlotOwner.Unnamed && MapsLibcrypto));
+    /// <summary>The slot, one of this process's, holds a pointer and counts as OpenSSL's.</summary>
+    public bool IsOpenSsl(HeldSlot slot) => slot.IsOpenSsl(MapsLibcrypto);
 }
 
 /// <summary>What a server is made of, as read from its root's files and memory.</summary>

@@ -28,6 +28,18 @@ public readonly record struct ElfFunction(string Name, ulong Address, ulong File
 /// <param name="Rejected">Symbols with a wanted name that cannot be the function they say they are.</param>
 public sealed record ElfFunctions(ImmutableArray<ElfFunction> Found, ImmutableArray<ElfError> Rejected);
 
+/// <summary>A data object that an ELF file defines.</summary>
+/// <param name="Name">Its symbol, without a version.</param>
+/// <param name="Address">Its virtual address, before the loader relocates the file.</param>
+/// <param name="FileOffset">Where its first value stands in the file, in bytes; null when it has none there and begins as zeros.</param>
+/// <param name="Size">Its length in bytes; 0 when the file does not tell.</param>
+public readonly record struct ElfObject(string Name, ulong Address, ulong? FileOffset, ulong Size);
+
+/// <summary>What a search for data objects gave.</summary>
+/// <param name="Found">One entry for every name and address; aliases at one address under one name appear once.</param>
+/// <param name="Rejected">Symbols with a wanted name that cannot be the object they say they are.</param>
+public sealed record ElfObjects(ImmutableArray<ElfObject> Found, ImmutableArray<ElfError> Rejected);
+
 /// <summary>
 /// An ELF64 file, read piece by piece where it lies. Nothing that the file says is believed before it was checked:
 /// a hostile or cut file gives an <see cref="ElfError"/>, costs bounded time and next to no memory.
@@ -40,12 +52,13 @@ public sealed class ElfFile
     private readonly ElfDynamic? _dynamic;
     private readonly SectionTable _sections;
 
-    private ElfFile(ElfReader reader, ElfSegments segments, ElfDynamic? dynamic, SectionTable sections, ElfKind kind, string? buildId)
+    private ElfFile(ElfReader reader, ElfSegments segments, ElfDynamic? dynamic, SectionTable sections, ushort machine, ElfKind kind, string? buildId)
     {
         _reader = reader;
         _segments = segments;
         _dynamic = dynamic;
         _sections = sections;
+        Machine = machine;
         Kind = kind;
         BuildId = buildId;
     }
@@ -55,6 +68,12 @@ public sealed class ElfFile
 
     /// <summary>The GNU build id in lower-case hexadecimal, or null when the file has none.</summary>
     public string? BuildId { get; }
+
+    /// <summary>The processor that its code is for: <see cref="MachineX64"/> or <see cref="MachineArm64"/>.</summary>
+    internal ushort Machine { get; }
+
+    /// <summary>How the loader maps it.</summary>
+    internal ElfSegments Segments => _segments;
 
     /// <summary>Bytes asked of the file so far.</summary>
     internal ulong BytesRead => _reader.BytesRead;
@@ -93,7 +112,8 @@ public sealed class ElfFile
             BinaryPrimitives.ReadUInt64LittleEndian(header[40..]),
             BinaryPrimitives.ReadUInt16LittleEndian(header[58..]),
             BinaryPrimitives.ReadUInt16LittleEndian(header[60..]));
-        return new ElfFile(reader, segments, dynamic, sections, program ? ElfKind.Executable : ElfKind.SharedObject, segments.ReadBuildId(reader));
+        ushort machine = BinaryPrimitives.ReadUInt16LittleEndian(header[18..]);
+        return new ElfFile(reader, segments, dynamic, sections, machine, program ? ElfKind.Executable : ElfKind.SharedObject, segments.ReadBuildId(reader));
     }
 
     /// <summary>
@@ -102,7 +122,24 @@ public sealed class ElfFile
     /// </summary>
     /// <param name="names">Plain symbol names of 1 to 1024 characters.</param>
     /// <exception cref="ArgumentException">A name is empty or longer.</exception>
-    public ElfResult<ElfFunctions> FindFunctions(ReadOnlySpan<string> names)
+    public ElfResult<ElfFunctions> FindFunctions(ReadOnlySpan<string> names) =>
+        Search(names, SymbolFunction).TryGet(out ElfSymbolSearch? search, out ElfError? error) ? search.Functions() : error;
+
+    /// <summary>
+    /// The data objects with these names that the file defines (<c>STT_OBJECT</c>, not thread-local ones), from the same tables.
+    /// </summary>
+    /// <param name="names">Plain symbol names of 1 to 1024 characters.</param>
+    /// <exception cref="ArgumentException">A name is empty or longer.</exception>
+    public ElfResult<ElfObjects> FindObjects(ReadOnlySpan<string> names) =>
+        Search(names, SymbolObject).TryGet(out ElfSymbolSearch? search, out ElfError? error) ? search.Objects() : error;
+
+    /// <summary>Fills <paramref name="buffer"/> with what the file has for a virtual address.</summary>
+    internal ElfError? ReadAddress(ulong address, Span<byte> buffer, string what) =>
+        _segments.ToFileOffset(address, (ulong)buffer.Length, executable: false) is { } offset
+            ? _reader.Read(offset, buffer, what)
+            : new(ElfErrorKind.Malformed, 0, $"{what} at address 0x{address:x} ({buffer.Length} bytes) is not in the file");
+
+    private ElfResult<ElfSymbolSearch> Search(ReadOnlySpan<string> names, byte type)
     {
         foreach (string name in names)
         {
@@ -112,7 +149,7 @@ public sealed class ElfFile
             }
         }
 
-        var search = new ElfSymbolSearch(_reader, _segments, names);
+        var search = new ElfSymbolSearch(_reader, _segments, names, type);
         if (!ElfSymbolTables.TryFromSections(_reader, _sections.Offset, _sections.EntrySize, _sections.Count, out ElfSymbolTables tables, out ElfError? error)
             && _dynamic is not { NamesSymbols: true })
         {
@@ -138,7 +175,7 @@ public sealed class ElfFile
             }
         }
 
-        return search.Result();
+        return search;
     }
 
     private static ElfError? ReadHeader(ElfReader reader, Span<byte> header)

@@ -33,6 +33,7 @@ internal static class ElfFormat
     public const ulong DynamicFlags1 = 0x6ffffffb;
     public const ulong Flag1Pie = 0x08000000;
 
+    public const byte SymbolObject = 1;
     public const byte SymbolFunction = 2;
     public const ushort SectionUndefined = 0;
     public const ushort SectionReservedFirst = 0xff00;

@@ -4,8 +4,13 @@ using static KamOtel.Linux.ElfFormat;
 
 namespace KamOtel.Linux;
 
-/// <summary>A part of the file that the loader maps.</summary>
-internal readonly record struct ElfSegment(ulong FileOffset, ulong Address, ulong FileSize, bool Executable);
+/// <summary>A part of the file that the loader maps. What it has in memory beyond the file is zero at first: <c>.bss</c>.</summary>
+internal readonly record struct ElfSegment(ulong FileOffset, ulong Address, ulong FileSize, ulong MemorySize, bool Executable)
+{
+    /// <summary>All of <c>address .. address + size</c> is in the first <paramref name="length"/> bytes.</summary>
+    public bool Holds(ulong address, ulong size, ulong length) =>
+        address >= Address && address - Address < length && size <= length - (address - Address);
+}
 
 /// <summary>The program headers: how the loader maps the file, and so where an address stands in it.</summary>
 internal sealed class ElfSegments
@@ -62,16 +67,55 @@ internal sealed class ElfSegments
     {
         foreach (ElfSegment load in _loads)
         {
-            if ((load.Executable || !executable)
-                && address >= load.Address
-                && address - load.Address < load.FileSize
-                && size <= load.FileSize - (address - load.Address))
+            if ((load.Executable || !executable) && load.Holds(address, size, load.FileSize))
             {
                 return load.FileOffset + (address - load.Address);
             }
         }
 
         return null;
+    }
+
+    /// <summary>All of <c>address .. address + size</c> is in one segment's memory, with or without bytes in the file.</summary>
+    public bool HoldsInMemory(ulong address, ulong size)
+    {
+        foreach (ElfSegment load in _loads)
+        {
+            if (load.Holds(address, size, load.MemorySize))
+            {
+                return true;
+            }
+        }
+
+        return false;
+    }
+
+    /// <summary>
+    /// What a process adds to the file's addresses, by where it maps <paramref name="length"/> bytes of code from the file offset
+    /// on. Null when that is no code of the file, or could be either of two segments.
+    /// </summary>
+    public ulong? LoadBias(ulong start, ulong length, ulong fileOffset)
+    {
+        ulong? bias = null;
+        foreach (ElfSegment load in _loads)
+        {
+            bool apart = fileOffset >= load.FileOffset + load.FileSize || (load.FileOffset > fileOffset && load.FileOffset - fileOffset >= length);
+            if (!load.Executable || load.FileSize == 0 || apart)
+            {
+                continue;
+            }
+
+            // Modulo 2^64: a program at a fixed address has bias 0, and a prelinked one may have less.
+            ulong here = unchecked(start - (load.Address - load.FileOffset + fileOffset));
+            if (bias is { } other && other != here)
+            {
+                return null;
+            }
+
+            bias = here;
+        }
+
+        return bias;
     }
 
     /// <summary>The end in the file of the segment that holds <paramref name="fileOffset"/>.</summary>
@@ -138,10 +182,11 @@ internal sealed class ElfSegments
         ulong offset = BinaryPrimitives.ReadUInt64LittleEndian(entry[8..]);
         ulong address = BinaryPrimitives.ReadUInt64LittleEndian(entry[16..]);
         ulong fileSize = BinaryPrimitives.ReadUInt64LittleEndian(entry[32..]);
+        ulong memorySize = Math.Max(fileSize, BinaryPrimitives.ReadUInt64LittleEndian(entry[40..]));
         switch (type)
         {
             case SegmentLoad:
-                if (fileSize > ulong.MaxValue - address)
+                if (memorySize > ulong.MaxValue - address)
                 {
                     return new(ElfErrorKind.Malformed, at, $"a segment at address 0x{address:x} ends beyond the address space");
                 }
@@ -151,15 +196,14 @@ internal sealed class ElfSegments
                     return new(ElfErrorKind.Malformed, at, $"an executable segment's offset 0x{offset:x} and address 0x{address:x} do not lie alike in a page, so it cannot be mapped");
                 }
 
-                if (fileSize > 0)
+                if (memorySize > 0)
                 {
-                    _loads.Add(new(offset, address, fileSize, executable));
-                    return reader.Check(offset, fileSize, "a segment that the loader maps");
+                    _loads.Add(new(offset, address, fileSize, memorySize, executable));
                 }
 
-                return null;
+                return fileSize > 0 ? reader.Check(offset, fileSize, "a segment that the loader maps") : null;
             case SegmentDynamic:
-                Dynamic ??= new(offset, address, fileSize, Executable: false);
+                Dynamic ??= new(offset, address, fileSize, fileSize, Executable: false);
                 return null;
             case SegmentInterpreter:
                 HasInterpreter = true;

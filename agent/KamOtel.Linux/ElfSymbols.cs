@@ -124,7 +124,7 @@ internal readonly record struct ElfSymbolTables(ElfSymbolTable? Dynamic, ElfSymb
 }
 
 /// <summary>
-/// Looks for functions by name: first where the wanted names stand in the string table (also as the end of a longer
+/// Looks for functions or data objects by name: first where the wanted names stand in the string table (also as the end of a longer
 /// one: linkers merge tails), then which symbols point there. Two straight passes, whatever the file's size.
 /// </summary>
 internal sealed class ElfSymbolSearch
@@ -134,14 +134,17 @@ internal sealed class ElfSymbolSearch
     private readonly string[] _names;
     private readonly byte[][] _patterns;
     private readonly int _longest;
-    private readonly List<ElfFunction> _found = [];
-    private readonly HashSet<(int Name, ulong FileOffset)> _distinct = [];
+    private readonly byte _type;
+    private readonly List<ElfFunction> _functions = [];
+    private readonly List<ElfObject> _objects = [];
+    private readonly HashSet<(int Name, ulong Place)> _distinct = [];
     private readonly List<ElfError> _rejected = [];
 
-    public ElfSymbolSearch(ElfReader reader, ElfSegments segments, ReadOnlySpan<string> names)
+    public ElfSymbolSearch(ElfReader reader, ElfSegments segments, ReadOnlySpan<string> names, byte type)
     {
         _reader = reader;
         _segments = segments;
+        _type = type;
         _names = names.ToArray();
         _patterns = Array.ConvertAll(_names, static name => Encoding.UTF8.GetBytes(name + '\0'));
         foreach (byte[] pattern in _patterns)
@@ -150,9 +153,11 @@ internal sealed class ElfSymbolSearch
         }
     }
 
-    public ElfFunctions Result() => new([.. _found], [.. _rejected]);
+    public ElfFunctions Functions() => new([.. _functions], [.. _rejected]);
 
-    /// <summary>Adds one table's functions.</summary>
+    public ElfObjects Objects() => new([.. _objects], [.. _rejected]);
+
+    /// <summary>Adds one table's symbols.</summary>
     public ElfError? Search(in ElfSymbolTable table)
     {
         var places = new SortedList<uint, int>();
@@ -192,20 +197,36 @@ internal sealed class ElfSymbolSearch
     private void Add(int name, ReadOnlySpan<byte> symbol, ulong at)
     {
         ushort section = BinaryPrimitives.ReadUInt16LittleEndian(symbol[6..]);
-        if ((symbol[4] & 0xf) != SymbolFunction || section == SectionUndefined || section is >= SectionReservedFirst and not SectionExtended)
+        if ((symbol[4] & 0xf) != _type || section == SectionUndefined || section is >= SectionReservedFirst and not SectionExtended)
         {
             return;
         }
 
         ulong address = BinaryPrimitives.ReadUInt64LittleEndian(symbol[8..]);
         ulong size = BinaryPrimitives.ReadUInt64LittleEndian(symbol[16..]);
-        if (_segments.ToFileOffset(address, Math.Max(size, 1), executable: true) is not { } offset)
+        if (_type == SymbolObject)
+        {
+            AddObject(name, address, size, at);
+        }
+        else if (_segments.ToFileOffset(address, Math.Max(size, 1), executable: true) is not { } offset)
         {
             _rejected.Add(new(ElfErrorKind.Malformed, at, $"the function {_names[name]} at address 0x{address:x} ({size} bytes) lies outside every executable segment"));
         }
         else if (_distinct.Add((name, offset)))
         {
-            _found.Add(new(_names[name], address, offset, size));
+            _functions.Add(new(_names[name], address, offset, size));
+        }
+    }
+
+    private void AddObject(int name, ulong address, ulong size, ulong at)
+    {
+        if (!_segments.HoldsInMemory(address, Math.Max(size, 1)))
+        {
+            _rejected.Add(new(ElfErrorKind.Malformed, at, $"the object {_names[name]} at address 0x{address:x} ({size} bytes) lies outside every segment"));
+        }
+        else if (_distinct.Add((name, address)))
+        {
+            _objects.Add(new(_names[name], address, _segments.ToFileOffset(address, Math.Max(size, 1), executable: false), size));
         }
     }
 

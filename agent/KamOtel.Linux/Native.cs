@@ -27,6 +27,7 @@ internal static partial class Native
     public const int NoSuchProcess = 3;
     public const int Interrupted = 4;
     public const int AccessDenied = 13;
+    public const int BadAddress = 14;
     public const int NotPermitted = 1;
     public const int NotDirectory = 20;
     public const int InvalidArgument = 22;
@@ -59,6 +60,17 @@ internal static partial class Native
             while (count < 0 && LastError == Interrupted);
 
             return (int)count;
+        }
+    }
+
+    /// <summary>process_vm_readv(2) into one buffer. −1 leaves the reason in <see cref="LastError"/>; less than asked for tells how far it came.</summary>
+    public static unsafe nint ReadProcess(int pid, Span<byte> buffer, ReadOnlySpan<MemoryRange> ranges)
+    {
+        fixed (byte* start = buffer)
+        fixed (MemoryRange* remote = ranges)
+        {
+            var local = new MemoryRange((ulong)start, (ulong)buffer.Length);
+            return ReadProcess(pid, &local, 1, remote, (nuint)ranges.Length, 0);
         }
     }
 
@@ -107,6 +119,9 @@ internal static partial class Native
 
     [LibraryImport("libc", EntryPoint = "read", SetLastError = true)]
     private static unsafe partial nint Read(SafeFileHandle file, byte* buffer, nuint size);
+
+    [LibraryImport("libc", EntryPoint = "process_vm_readv", SetLastError = true)]
+    private static unsafe partial nint ReadProcess(int pid, MemoryRange* local, nuint localCount, MemoryRange* remote, nuint remoteCount, nuint flags);
 
     [LibraryImport("libc", EntryPoint = "readlink", SetLastError = true, StringMarshalling = StringMarshalling.Utf8)]
     private static unsafe partial nint ReadLink(string path, byte* buffer, nuint size);

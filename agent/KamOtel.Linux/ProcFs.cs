@@ -7,6 +7,9 @@ using Microsoft.Win32.SafeHandles;
 
 namespace KamOtel.Linux;
 
+/// <summary>Takes a line of <c>/proc/PID/maps</c> without its end, good during the call; false when it makes no sense.</summary>
+internal delegate bool MapLine(ReadOnlySpan<byte> line);
+
 /// <summary>
 /// What <c>/proc</c> tells of live processes. Processes vanish at any moment; that is an outcome here, not an exception.
 /// </summary>
@@ -55,61 +58,25 @@ public sealed class ProcFs(string root = "/proc")
     /// <param name="onlyCode">Keep only those that are code out of a file (<see cref="Mapping.IsCode"/>).</param>
     public ProcOutcome<ImmutableArray<Mapping>> ReadMaps(int pid, bool onlyCode = false)
     {
-        string path = PathOf(pid, "maps");
-        using SafeFileHandle file = Native.Open(path, Native.ReadOnly);
-        if (file.IsInvalid)
-        {
-            return ProcFailure.FromErrno(Native.LastError, path, ReadRemedy);
-        }
-
-        byte[] rented = ArrayPool<byte>.Shared.Rent(MaxLine);
-        try
-        {
-            ImmutableArray<Mapping>.Builder mappings = ImmutableArray.CreateBuilder<Mapping>();
-            int filled = 0;
-            int lines = 0;
-            while (true)
+        ImmutableArray<Mapping>.Builder mappings = ImmutableArray.CreateBuilder<Mapping>();
+        bool read = TryReadMapLines(
+            pid,
+            line =>
             {
-                int count = Native.Read(file, rented.AsSpan(filled, MaxLine - filled));
-                if (count < 0)
+                if (Mapping.Parse(line) is not { } mapping)
                 {
-                    return ProcFailure.FromErrno(Native.LastError, path, ReadRemedy);
+                    return false;
                 }
 
-                if (count == 0)
+                if (!onlyCode || mapping.IsCode)
                 {
-                    return filled == 0
-                        ? mappings.DrainToImmutable()
-                        : new ProcFailure(ProcStatus.Malformed, $"{path} ends, or has a line of more than {MaxLine} bytes, after line {lines}");
+                    mappings.Add(mapping);
                 }
 
-                ReadOnlySpan<byte> text = rented.AsSpan(0, filled + count);
-                for (int end; (end = text.IndexOf((byte)'\n')) >= 0; text = text[(end + 1)..])
-                {
-                    if (++lines > MaxMappings)
-                    {
-                        return new ProcFailure(ProcStatus.Unavailable, $"{path} has more than {MaxMappings} mappings, and no more are read");
-                    }
-
-                    if (Mapping.Parse(text[..end]) is not { } mapping)
-                    {
-                        return new ProcFailure(ProcStatus.Malformed, $"line {lines} of {path} is not as the kernel writes it");
-                    }
-
-                    if (!onlyCode || mapping.IsCode)
-                    {
-                        mappings.Add(mapping);
-                    }
-                }
-
-                filled = text.Length;
-                text.CopyTo(rented);
-            }
-        }
-        finally
-        {
-            ArrayPool<byte>.Shared.Return(rented);
-        }
+                return true;
+            },
+            out ProcFailure failure);
+        return read ? mappings.DrainToImmutable() : failure;
     }
 
     /// <summary>
@@ -167,6 +134,66 @@ public sealed class ProcFs(string root = "/proc")
 
         string target = Encoding.UTF8.GetString(buffer[..length]);
         return target.EndsWith(Deleted, StringComparison.Ordinal) ? target[..^Deleted.Length] : target;
+    }
+
+    /// <summary>The lines of the process's <c>maps</c> as they are, without their ends: most readers want few of them.</summary>
+    internal bool TryReadMapLines(int pid, MapLine take, out ProcFailure failure)
+    {
+        string path = PathOf(pid, "maps");
+        using SafeFileHandle file = Native.Open(path, Native.ReadOnly);
+        if (file.IsInvalid)
+        {
+            failure = ProcFailure.FromErrno(Native.LastError, path, ReadRemedy);
+            return false;
+        }
+
+        failure = default;
+        byte[] rented = ArrayPool<byte>.Shared.Rent(MaxLine);
+        try
+        {
+            int filled = 0;
+            int lines = 0;
+            while (true)
+            {
+                int count = Native.Read(file, rented.AsSpan(filled, MaxLine - filled));
+                if (count < 0)
+                {
+                    failure = ProcFailure.FromErrno(Native.LastError, path, ReadRemedy);
+                    return false;
+                }
+
+                if (count == 0)
+                {
+                    failure = filled == 0
+                        ? default
+                        : new ProcFailure(ProcStatus.Malformed, $"{path} ends, or has a line of more than {MaxLine} bytes, after line {lines}");
+                    return filled == 0;
+                }
+
+                ReadOnlySpan<byte> text = rented.AsSpan(0, filled + count);
+                for (int end; (end = text.IndexOf((byte)'\n')) >= 0; text = text[(end + 1)..])
+                {
+                    if (++lines > MaxMappings)
+                    {
+                        failure = new ProcFailure(ProcStatus.Unavailable, $"{path} has more than {MaxMappings} mappings, and no more are read");
+                        return false;
+                    }
+
+                    if (!take(text[..end]))
+                    {
+                        failure = new ProcFailure(ProcStatus.Malformed, $"line {lines} of {path} is not as the kernel writes it");
+                        return false;
+                    }
+                }
+
+                filled = text.Length;
+                text.CopyTo(rented);
+            }
+        }
+        finally
+        {
+            ArrayPool<byte>.Shared.Return(rented);
+        }
     }
 
     /// <summary>Reads a file of the process until its end or the buffer's, and tells how many bytes there were.</summary>

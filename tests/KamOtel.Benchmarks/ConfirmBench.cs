@@ -11,7 +11,6 @@ namespace KamOtel.Benchmarks;
 /// <summary>What a confirm window costs the server: each call of CRYPTO_THREAD_get_local, with and without its probe.</summary>
 internal static class ConfirmBench
 {
-    private const string Function = "CRYPTO_THREAD_get_local";
     private const int Calls = 20_000;
     private const int Rounds = 7;
 
@@ -32,7 +31,7 @@ internal static class ConfirmBench
         {
             string path = File.ReadLines($"/proc/{server.Id}/maps").First(static line => line.Contains("libcrypto.so", StringComparison.Ordinal)).Split(' ', StringSplitOptions.RemoveEmptyEntries)[^1];
             using SafeFileHandle file = File.OpenHandle(path);
-            ulong offset = ElfFile.Open(file).Value.FindFunctions([Function]).Value.Found[0].FileOffset;
+            ulong offset = ElfFile.Open(file).Value.FindFunctions([KernelSide.ConfirmedFunction]).Value.Found[0].FileOffset;
             double bare = Ask(server);
             double probed, strange;
             using (kernel.AttachConfirm(path, offset))
@@ -43,7 +42,7 @@ internal static class ConfirmBench
             double after = Ask(server);
             Console.WriteLine(string.Create(CultureInfo.InvariantCulture, $"""
 
-                {Function}, ns a call
+                {KernelSide.ConfirmedFunction}, ns a call
                   without a probe              {bare,8:0.0}
                   in the confirm window        {probed,8:0.0}   {probed / bare:0} x; at most {probed * Calls / 1e6:0} ms in all, as a window ends after {Calls} calls
                   of a process not watched     {strange,8:0.0}

@@ -133,6 +133,68 @@ public sealed class ElfFileTests : IDisposable
         Should.Throw<ArgumentException>(() => Find(path, new string('a', 1025)));
     }
 
+    [Fact]
+    public void A_library_gives_its_data_and_nothing_else()
+    {
+        string path = _scratch["data.so"];
+        _scratch.Write("data.c", """
+            int filled = 7;
+            int zeros[100];
+            const char text[] = "text";
+            __thread int local = 3;
+            extern int elsewhere;
+            int function(void) { return elsewhere + local; }
+            """);
+        Tools.Run("gcc", "-O1", "-fPIC", "-shared", "-o", path, _scratch["data.c"]);
+        string[] names = ["filled", "zeros", "text", "local", "elsewhere", "function", "absent"];
+
+        ElfObjects objects = Open(path, elf => elf.FindObjects(names).Value);
+
+        objects.Rejected.ShouldBeEmpty();
+        objects.Found.Select(static o => (o.Name, o.Size)).ShouldBe([("filled", 4UL), ("zeros", 400UL), ("text", 5UL)], ignoreOrder: true);
+        objects.Found.Single(static o => o.Name == "zeros").FileOffset.ShouldBeNull("it is in .bss");
+        byte[] bytes = File.ReadAllBytes(path);
+        ElfObject filled = objects.Found.Single(static o => o.Name == "filled");
+        BitConverter.ToInt32(bytes, (int)filled.FileOffset!.Value).ShouldBe(7);
+        byte[] text = new byte[5];
+        Open(path, elf => elf.ReadAddress(objects.Found.Single(static o => o.Name == "text").Address, text, "the text")).ShouldBeNull();
+        text.ShouldBe("text\0"u8.ToArray());
+        Open(path, elf => elf.ReadAddress(objects.Found.Single(static o => o.Name == "zeros").Address, text, "zeros")).ShouldNotBeNull().Message.ShouldContain("is not in the file");
+        objects.Found.Select(static o => (o.Name, o.Address)).ShouldBe(
+            Tools.Run("nm", "-D", path).Split('\n').Select(static line => line.Split(' ', StringSplitOptions.RemoveEmptyEntries))
+                .Where(words => words.Length == 3 && names.Take(3).Contains(words[2], StringComparer.Ordinal))
+                .Select(static words => (words[2], ulong.Parse(words[0], NumberStyles.HexNumber))),
+            ignoreOrder: true);
+    }
+
+    [Theory]
+    [InlineData("-Wl,-z,separate-code")]
+    [InlineData("-Wl,-z,noseparate-code")]
+    public void A_mapping_of_code_tells_where_the_file_was_loaded(string layout)
+    {
+        Tools.Run("gcc", "-o", _scratch["map_library"], $"{Tools.Targets}/map_library.c", "-ldl");
+        string path = Tools.CompileLibrary(_scratch["a.so"], layout);
+        using System.Diagnostics.Process process = Tools.Start(_scratch["map_library"], path);
+        try
+        {
+            process.StandardOutput.ReadLine().ShouldBe("ready");
+            Mapping code = new ProcFs().ReadMaps(process.Id, onlyCode: true).Value.Single(m => m.Path == path);
+            ElfObject value = Open(path, static elf => elf.FindObjects(["data_object"]).Value.Found.Single());
+
+            ulong? bias = Open(path, elf => elf.Segments.LoadBias(code.Start, code.End - code.Start, code.Offset));
+
+            byte[] number = new byte[4];
+            ProcessMemory.TryRead(process.Id, bias!.Value + value.Address, number, out ProcFailure failure).ShouldBeTrue(failure.Detail);
+            BitConverter.ToInt32(number).ShouldBe(7);
+            Open(path, elf => elf.Segments.LoadBias(code.Start, code.End - code.Start, 1 << 20)).ShouldBeNull("the file has no code there");
+        }
+        finally
+        {
+            process.StandardInput.Close();
+            process.WaitForExit();
+        }
+    }
+
     private static T Open<T>(string path, Func<ElfFile, T> use)
     {
         using SafeFileHandle file = File.OpenHandle(path);

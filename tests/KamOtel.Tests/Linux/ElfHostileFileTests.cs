@@ -153,6 +153,39 @@ public sealed class ElfHostileFileTests : IDisposable
     }
 
     [Theory]
+    [InlineData(0x0fffUL, 1UL, false)]
+    [InlineData(0x1000UL, 1UL << 40, false)]
+    [InlineData(ulong.MaxValue, 0UL, false)]
+    [InlineData(0x1000UL, 8UL, true)]
+    [InlineData(0x3ff8UL, 8UL, true)]
+    [InlineData(0x3ff9UL, 8UL, false)]
+    public void An_object_is_found_inside_memory_and_rejected_outside(ulong address, ulong size, bool found)
+    {
+        var sample = new Sample().Add(Wanted, address, size);
+        byte[] bytes = sample.ToBytes();
+        bytes[64 + 56 + 24 + 4] = 0x11;
+        Put(bytes, 64 + 40, 8, 0x3000);
+
+        Look(bytes);
+        ElfObjects objects = ElfFile.Open(_file).Value.FindObjects([Wanted]).Value;
+
+        (objects.Found.Length, objects.Rejected.Length).ShouldBe(found ? (1, 0) : (0, 1));
+        if (found)
+        {
+            objects.Found[0].FileOffset.ShouldBe(address == 0x1000 ? 0UL : null);
+        }
+    }
+
+    [Fact]
+    public void Memory_that_ends_beyond_the_address_space_is_refused()
+    {
+        byte[] bytes = new Sample().Add(Wanted).ToBytes();
+        Put(bytes, 64 + 40, 8, -1);
+
+        Failure(bytes).Message.ShouldContain("beyond the address space");
+    }
+
+    [Theory]
     [InlineData("gnu", 0x6ffffef5L)]
     [InlineData("sysv", 4L)]
     public void A_hash_table_that_lies_about_its_length_is_refused(string style, long tag)
@@ -361,6 +394,12 @@ public sealed class ElfHostileFileTests : IDisposable
         (_, ulong bytesRead, long allocated) = Measure();
         bytesRead.ShouldBeLessThan((ulong)length * 12);
         allocated.ShouldBeLessThan(256 * 1024);
+        if (ElfFile.Open(_file).TryGet(out ElfFile? elf, out _))
+        {
+            elf.FindObjects([Wanted]).TryGet(out _, out _);
+            elf.Segments.LoadBias(0x7f00_0000_0000, 0x1000, 0x1000);
+            elf.BytesRead.ShouldBeLessThan((ulong)length * 12);
+        }
     }
 
     private (ElfResult<ElfFunctions> Result, ulong BytesRead, long Allocated) Measure()

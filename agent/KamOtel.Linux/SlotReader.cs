@@ -1,0 +1,399 @@
+using System.Buffers.Binary;
+using System.Collections.Immutable;
+using System.Diagnostics.CodeAnalysis;
+using System.Runtime.InteropServices;
+using KamOtel.Diagnosis;
+
+namespace KamOtel.Linux;
+
+/// <summary>
+/// Reads the thread-local values that live processes really hold, without stopping them. What goes wrong is a status with a sentence,
+/// never an exception and never a guess. For one thread at a time.
+/// </summary>
+public sealed class SlotReader
+{
+    /// <summary>Blocks in a copy of a dying process's slots.</summary>
+    public const int CopiedBlocks = 4;
+
+    /// <summary>Bytes of one of them.</summary>
+    public const int CopiedBlockSize = 512;
+
+    private const int MaxOtherThreads = 256;
+    private const int MaxReads = 6;
+
+    private readonly ProcFs _proc;
+    private readonly MappedFiles _files;
+    private readonly MapScan _scan;
+    private readonly List<MemoryRange> _ranges = [];
+    private List<Slot> _slots = [];
+    private List<Slot> _previous = [];
+    private byte[] _head = [];
+    private byte[] _blocks = [];
+
+    /// <summary>A reader of processes that this proc file system shows.</summary>
+    public SlotReader(ProcFs proc)
+    {
+        ArgumentNullException.ThrowIfNull(proc);
+        _proc = proc;
+        _files = new(proc);
+        _scan = new(proc, _files);
+    }
+
+    /// <summary>
+    /// Begins a pass over processes. Within a pass, equal lines of <c>maps</c> are taken for the same file; call it before each, and
+    /// keep passes short.
+    /// </summary>
+    public void BeginPass() => _files.BeginPass();
+
+    /// <summary>Learns what is needed to read a process's slots.</summary>
+    /// <param name="process">The process.</param>
+    /// <param name="view">What was learned, when true.</param>
+    /// <param name="failure">Why not, when false.</param>
+    public bool TryView(ProcessId process, [NotNullWhen(true)] out ProcessView? view, [NotNullWhen(false)] out ProcessInspection? failure)
+    {
+        view = null;
+        ulong now = BootClock.NowNs;
+        if (!TryMap(process, now, out ProcessView? mapped, out failure))
+        {
+            return false;
+        }
+
+        ThreadStorageLayout layout = mapped.Layout;
+        Span<byte> keys = Room(ref _head, layout.KeyTableSize);
+        if (!ProcessMemory.TryRead(process.Tgid, unchecked(mapped.Bias + (layout.KeyTable ?? 0)), keys, out ProcFailure unread))
+        {
+            failure = Failed(process, now, unread);
+            return false;
+        }
+
+        if (!IsStill(process, now, out failure))
+        {
+            return false;
+        }
+
+        view = new(process, layout)
+        {
+            MapsLibcrypto = mapped.MapsLibcrypto,
+            SharedMemory = mapped.SharedMemory,
+            OpenSslCode = mapped.OpenSslCode,
+            Bias = mapped.Bias,
+            Keys = UsedPart(layout, keys).ToArray(),
+        };
+        return true;
+    }
+
+    /// <summary>Reads the slots of a process.</summary>
+    /// <param name="process">The process.</param>
+    /// <param name="threads">Its threads; those of other processes are passed over.</param>
+    /// <returns>
+    /// The slots of Thread#1, read twice alike, and how many slots with a pointer the others have (of at most 256, read once).
+    /// </returns>
+    public ProcessInspection Inspect(ProcessId process, IReadOnlyList<ThreadPointer> threads)
+    {
+        ArgumentNullException.ThrowIfNull(threads);
+        ulong now = BootClock.NowNs;
+        if (!TryFindMain(process, threads, out ulong thread))
+        {
+            return Failed(process, now, InspectionStatus.Gone, $"process {process} has no Thread#1 any more");
+        }
+
+        if (!TryMap(process, now, out ProcessView? view, out ProcessInspection? failure))
+        {
+            return failure;
+        }
+
+        bool stable = false;
+        for (int i = 0; i < MaxReads && !stable; i++)
+        {
+            (_slots, _previous) = (_previous, _slots);
+            if (!TryReadSlots(view, thread, out ProcFailure unread))
+            {
+                return IsStill(process, now, out failure) ? Failed(process, now, unread) : failure;
+            }
+
+            stable = i > 0 && CollectionsMarshal.AsSpan(_slots).SequenceEqual(CollectionsMarshal.AsSpan(_previous));
+        }
+
+        ImmutableArray<HeldSlot> slots = Held(view, _slots);
+        int others = CountOthers(view, threads);
+        if (!IsStill(process, now, out failure))
+        {
+            return failure;
+        }
+
+        return stable
+            ? new()
+            {
+                Process = process,
+                TimeNs = now,
+                Status = InspectionStatus.Inspected,
+                MapsLibcrypto = view.MapsLibcrypto,
+                MainThreadSlots = slots,
+                OtherThreadSlots = others,
+            }
+            : Failed(process, now, InspectionStatus.Unstable, $"the slots of process {process} changed each of the {MaxReads} times that they were read");
+    }
+
+    /// <summary>The same from a copy that the kernel took of a dying process's Thread#1.</summary>
+    /// <param name="view">What was known of it, or of the process that it was forked from.</param>
+    /// <param name="process">The process.</param>
+    /// <param name="blocks">
+    /// <see cref="CopiedBlocks"/> blocks of <see cref="CopiedBlockSize"/> bytes one after the other. glibc: its first blocks of slots
+    /// (keys 0–127). musl: the flat array, which is the first two.
+    /// </param>
+    /// <param name="blocksRead">
+    /// Bit i: block i could be read. Only glibc's first is always there; others that were not read hold nothing.
+    /// </param>
+    /// <param name="timeNs">Boot time of the copy, in nanoseconds.</param>
+    public ProcessInspection Decode(ProcessView view, ProcessId process, ReadOnlySpan<byte> blocks, uint blocksRead, ulong timeNs)
+    {
+        ArgumentNullException.ThrowIfNull(view);
+        ThreadStorageLayout layout = view.Layout;
+        int slots = CopiedBlockSize / layout.SlotSize;
+        if (!layout.Flat && layout.BlockSize != CopiedBlockSize)
+        {
+            return Failed(process, timeNs, InspectionStatus.Unsupported, $"the C library of process {process} has blocks of {layout.BlockSize} bytes, and {CopiedBlockSize} were copied");
+        }
+
+        if (blocks.Length < CopiedBlocks * CopiedBlockSize || (!layout.Flat && (blocksRead & 1) == 0))
+        {
+            return Failed(process, timeNs, InspectionStatus.Unreadable, $"the slots of process {process} could not be copied when it ended");
+        }
+
+        _slots.Clear();
+        int count = Math.Min(CopiedBlocks, (layout.Blocks * layout.BlockSlots) / slots);
+        for (int i = 0; i < count; i++)
+        {
+            if ((blocksRead & (1u << i)) == 0)
+            {
+                continue;
+            }
+
+            if (!AddLive(layout, view.Keys.Span, blocks.Slice(i * CopiedBlockSize, CopiedBlockSize), i * slots, _slots, out int newer))
+            {
+                return Failed(process, timeNs, InspectionStatus.Unstable, $"process {process} used key {newer}, which was made after the process was looked at");
+            }
+        }
+
+        return new()
+        {
+            Process = process,
+            TimeNs = timeNs,
+            Status = InspectionStatus.Inspected,
+            MapsLibcrypto = view.MapsLibcrypto,
+            MainThreadSlots = Held(view, _slots),
+        };
+    }
+
+    private static ProcessInspection Failed(ProcessId process, ulong timeNs, InspectionStatus status, string detail) =>
+        new() { Process = process, TimeNs = timeNs, Status = status, Detail = detail };
+
+    private static ProcessInspection Failed(ProcessId process, ulong timeNs, ProcFailure failure) =>
+        Failed(process, timeNs, MapScan.ToStatus(failure.Status), failure.Detail);
+
+    private static bool TryFindMain(ProcessId process, IReadOnlyList<ThreadPointer> threads, out ulong pointer)
+    {
+        for (int i = 0; i < threads.Count; i++)
+        {
+            if (threads[i].Process == process && threads[i].Tid == process.Tgid)
+            {
+                pointer = threads[i].TlsBase;
+                return true;
+            }
+        }
+
+        pointer = 0;
+        return false;
+    }
+
+    private static Span<byte> Room(ref byte[] buffer, int size)
+    {
+        if (buffer.Length < size)
+        {
+            buffer = new byte[size];
+        }
+
+        return buffer.AsSpan(0, size);
+    }
+
+    /// <summary>The table of keys up to the last one in use.</summary>
+    private static ReadOnlySpan<byte> UsedPart(ThreadStorageLayout layout, ReadOnlySpan<byte> keys)
+    {
+        int size = layout.KeyEntrySize;
+        int last = keys.Length - size;
+        while (last >= 0 && !keys.Slice(last, size).ContainsAnyExcept((byte)0))
+        {
+            last -= size;
+        }
+
+        return keys[..Math.Max(last + size, 0)];
+    }
+
+    /// <summary>Adds a block's live slots.</summary>
+    /// <param name="layout">How the block is laid out.</param>
+    /// <param name="keys">The table of keys; keys beyond its end are not in use.</param>
+    /// <param name="block">The block.</param>
+    /// <param name="firstKey">The key of its first slot.</param>
+    /// <param name="slots">Where to.</param>
+    /// <param name="newer">The first key that a value was set for after the table was read; no sense otherwise.</param>
+    /// <returns>False when there is such a key.</returns>
+    private static bool AddLive(ThreadStorageLayout layout, ReadOnlySpan<byte> keys, ReadOnlySpan<byte> block, int firstKey, List<Slot> slots, out int newer)
+    {
+        newer = -1;
+        for (int key = firstKey; block.Length >= layout.SlotSize; key++, block = block[layout.SlotSize..])
+        {
+            ulong value = BinaryPrimitives.ReadUInt64LittleEndian(block[layout.DataAt..]);
+            if (value == 0)
+            {
+                continue;
+            }
+
+            int at = key * layout.KeyEntrySize;
+            ReadOnlySpan<byte> entry = at + layout.KeyEntrySize <= keys.Length ? keys.Slice(at, layout.KeyEntrySize) : default;
+            if (!layout.Flat)
+            {
+                // A key's number is odd while it is in use and grows with each making and deleting: an older value is nobody's.
+                ulong known = entry.IsEmpty ? 0 : BinaryPrimitives.ReadUInt64LittleEndian(entry[layout.KeySequenceAt..]);
+                ulong set = BinaryPrimitives.ReadUInt64LittleEndian(block[layout.SequenceAt..]);
+                newer = newer < 0 && set > known && set % 2 == 1 ? key : newer;
+                if (set != known || known % 2 == 0)
+                {
+                    continue;
+                }
+            }
+
+            slots.Add(new((uint)key, value, entry.IsEmpty ? 0 : BinaryPrimitives.ReadUInt64LittleEndian(entry[layout.KeyDestructorAt..])));
+        }
+
+        return newer < 0;
+    }
+
+    private static ImmutableArray<HeldSlot> Held(ProcessView view, List<Slot> slots)
+    {
+        ImmutableArray<HeldSlot>.Builder held = ImmutableArray.CreateBuilder<HeldSlot>(slots.Count);
+        foreach (Slot slot in slots)
+        {
+            held.Add(new(slot.Key, slot.Value, view.OwnerOf(slot.Destructor), view.MemoryAt(slot.Value)));
+        }
+
+        return held.MoveToImmutable();
+    }
+
+    private bool IsStill(ProcessId process, ulong now, [NotNullWhen(false)] out ProcessInspection? failure)
+    {
+        failure = null;
+        if (!_proc.ReadStat(process.Tgid).TryGet(out ProcessStat? stat, out ProcFailure unread))
+        {
+            failure = unread.Status == ProcStatus.Gone
+                ? Failed(process, now, InspectionStatus.Gone, $"process {process} is gone")
+                : Failed(process, now, unread);
+        }
+        else if (stat.Id != process)
+        {
+            failure = Failed(process, now, InspectionStatus.Gone, $"process {process} is gone, and its number is in use again");
+        }
+        else if (stat.State is 'Z' or 'X' or 'x')
+        {
+            failure = Failed(process, now, InspectionStatus.Gone, $"process {process} has exited");
+        }
+
+        return failure is null;
+    }
+
+    private bool TryMap(ProcessId process, ulong now, [NotNullWhen(true)] out ProcessView? view, [NotNullWhen(false)] out ProcessInspection? failure)
+    {
+        view = null;
+        if (!IsStill(process, now, out failure))
+        {
+            return false;
+        }
+
+        if (_scan.TryRead(process, out view, out InspectionStatus status, out string detail))
+        {
+            return true;
+        }
+
+        // The maps of a process that ends are empty: that is the reason, then, and not what it lacks.
+        failure = IsStill(process, now, out ProcessInspection? ended) ? Failed(process, now, status, detail) : ended;
+        return false;
+    }
+
+    /// <summary>Reads a thread's slots into <see cref="_slots"/>.</summary>
+    private bool TryReadSlots(ProcessView view, ulong thread, out ProcFailure failure)
+    {
+        ThreadStorageLayout layout = view.Layout;
+        int tableSize = layout.Blocks * sizeof(ulong);
+        Span<byte> head = Room(ref _head, sizeof(ulong) + tableSize + layout.KeyTableSize);
+        _slots.Clear();
+        _ranges.Clear();
+        _ranges.Add(new(thread, sizeof(ulong)));
+        _ranges.Add(new(unchecked(thread + (ulong)layout.TableOffset), (ulong)tableSize));
+        _ranges.Add(new(unchecked(view.Bias + (layout.KeyTable ?? 0)), (ulong)layout.KeyTableSize));
+        int pid = view.Process.Tgid;
+        if (!ProcessMemory.TryRead(pid, CollectionsMarshal.AsSpan(_ranges), head, out failure))
+        {
+            return false;
+        }
+
+        if (layout.PointsToItself && BinaryPrimitives.ReadUInt64LittleEndian(head) != thread)
+        {
+            failure = new(ProcStatus.Unavailable, $"there is no thread at 0x{thread:x} of process {pid}; it may have started another program since its threads were listed");
+            return false;
+        }
+
+        ReadOnlySpan<byte> table = head.Slice(sizeof(ulong), tableSize);
+        ReadOnlySpan<byte> keys = head[(sizeof(ulong) + tableSize)..];
+        _ranges.Clear();
+        for (int i = 0; i < layout.Blocks; i++)
+        {
+            if (BinaryPrimitives.ReadUInt64LittleEndian(table[(i * sizeof(ulong))..]) is not 0 and var block)
+            {
+                _ranges.Add(new(block, (ulong)layout.BlockSize));
+            }
+        }
+
+        ReadOnlySpan<byte> blocks = Room(ref _blocks, _ranges.Count * layout.BlockSize);
+        if (!ProcessMemory.TryRead(pid, CollectionsMarshal.AsSpan(_ranges), _blocks, out failure))
+        {
+            return false;
+        }
+
+        for (int i = 0; i < layout.Blocks; i++)
+        {
+            if (BinaryPrimitives.ReadUInt64LittleEndian(table[(i * sizeof(ulong))..]) != 0)
+            {
+                AddLive(layout, keys, blocks[..layout.BlockSize], i * layout.BlockSlots, _slots, out _);
+                blocks = blocks[layout.BlockSize..];
+            }
+        }
+
+        return true;
+    }
+
+    /// <summary>Threads come and go: one that could not be read is no longer there.</summary>
+    private int CountOthers(ProcessView view, IReadOnlyList<ThreadPointer> threads)
+    {
+        int count = 0;
+        int read = 0;
+        for (int i = 0; i < threads.Count && read < MaxOtherThreads; i++)
+        {
+            if (threads[i].Process != view.Process || threads[i].Tid == view.Process.Tgid)
+            {
+                continue;
+            }
+
+            read++;
+            if (TryReadSlots(view, threads[i].TlsBase, out _))
+            {
+                foreach (Slot slot in _slots)
+                {
+                    count += new HeldSlot(slot.Key, slot.Value, view.OwnerOf(slot.Destructor), Memory: null).IsOpenSsl(view.MapsLibcrypto) ? 1 : 0;
+                }
+            }
+        }
+
+        return count;
+    }
+
+    private readonly record struct Slot(uint Key, ulong Value, ulong Destructor);
+}
