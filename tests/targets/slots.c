@@ -12,13 +12,12 @@
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <pthread.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <sys/prctl.h>
 #include <sys/syscall.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #define KEYS	    48
@@ -115,6 +114,7 @@ int main(int argc, char **argv)
 {
 	int children = 0;
 	int busy = 0;
+	int life[2];
 
 	shared = mmap(NULL, SHARED_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	if (shared == MAP_FAILED)
@@ -162,13 +162,18 @@ int main(int argc, char **argv)
 	hold(keys[42], "text", "self");
 	fflush(stdout);
 
+	if (pipe(life))
+		return 76;
 	for (int i = 0; i < children; i++) {
 		pid_t child = fork();
 
 		if (child == 0) {
-			prctl(PR_SET_PDEATHSIG, SIGKILL);
+			char byte;
+
+			/* Ends when its parent does, however that ends. */
 			close(1);
-			pause();
+			close(life[1]);
+			_exit(read(life[0], &byte, 1) != 0);
 		}
 		printf("child %d\n", child);
 	}
@@ -184,5 +189,8 @@ int main(int argc, char **argv)
 	puts("ready");
 	fflush(stdout);
 	wait_for_end();
+	close(life[1]);
+	while (wait(NULL) > 0) {
+	}
 	return 0;
 }

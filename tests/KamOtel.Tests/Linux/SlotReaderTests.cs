@@ -236,6 +236,69 @@ public sealed class SlotReaderTests : IDisposable
     }
 
     [Fact]
+    public void Without_privilege_ones_own_processes_are_read_by_their_paths()
+    {
+        string path = SlotsTarget.Compile(_scratch, CLibrary.Glibc);
+        Tools.Run("chmod", "755", _scratch.Folder);
+
+        // The thread's child is as unprivileged as the thread is.
+        Tools.WithoutPrivilege(() =>
+        {
+            using SlotsTarget target = SlotsTarget.Start(path);
+            ShouldBeAsTold(new SlotReader(new ProcFs()).Inspect(target.Id, target.Threads), target, CLibrary.Glibc);
+        });
+    }
+
+    [Fact]
+    public void A_function_with_the_name_of_musls_beside_glibc_changes_nothing()
+    {
+        _scratch.Write("wrapper.c", "void CRYPTO_THREAD_clean_local(void) {} void *pthread_getspecific(unsigned key) { static void *values[8]; return values[key % 8]; }");
+        Tools.Run("gcc", "-fPIC", "-shared", "-o", _scratch["libcrypto.so.3"], _scratch["wrapper.c"]);
+        using SlotsTarget target = Start(CLibrary.Glibc, "library", _scratch["libcrypto.so.3"]);
+
+        ShouldBeAsTold(_reader.Inspect(target.Id, target.Threads), target, CLibrary.Glibc);
+    }
+
+    [Fact]
+    public void A_process_with_two_C_libraries_is_unsupported()
+    {
+        _scratch.Write("two.c", """
+            #define _GNU_SOURCE
+            #include <dlfcn.h>
+            #include <pthread.h>
+            #include <stdio.h>
+            int main(void) { printf("%lx\n", dlmopen(LM_ID_NEWLM, "libc.so.6", RTLD_NOW) ? pthread_self() : 0); fflush(stdout); return getchar() != EOF; }
+            """);
+        Tools.Run("gcc", "-o", _scratch["two"], _scratch["two.c"], "-ldl");
+        using Process process = Tools.Start(_scratch["two"]);
+        try
+        {
+            ulong thread = ulong.Parse(process.StandardOutput.ReadLine()!, System.Globalization.NumberStyles.HexNumber);
+            thread.ShouldNotBe(0UL);
+            ProcessId id = SlotsTarget.IdOf(process.Id);
+
+            ProcessInspection found = _reader.Inspect(id, [new(id, process.Id, thread)]);
+
+            found.Status.ShouldBe(InspectionStatus.Unsupported);
+            found.Detail.ShouldContain("two C libraries");
+        }
+        finally
+        {
+            process.StandardInput.Close();
+            process.WaitForExit();
+        }
+    }
+
+    [Theory]
+    [InlineData("7f0000000000-7f0000001000 rw-s 00000000 00:01 2052     /dev/zero (deleted)", "/dev/zero (deleted)")]
+    [InlineData("7f0000000000-7f0000001000 rw-s 00000000 00:01 2052     /memfd:shm (deleted)", "/memfd:shm (deleted)")]
+    [InlineData("7f0000000000-7f0000001000 rw-s 00000000 00:01 2052     /dev/shm/a\\012b", "/dev/shm/a?b")]
+    [InlineData("7f0000000000-7f0000001000 rw-s 00000000 00:01 2052", "[2052]")]
+    public void Shared_memory_is_called_what_the_kernel_calls_it(string line, string name) =>
+        new MappedFiles(new ProcFs()).GetMemory(System.Text.Encoding.UTF8.GetBytes(line))
+            .ShouldBe(new SharedMemory(name, 0x7f0000000000, 0x7f0000001000, 0, 1, 2052));
+
+    [Fact]
     public void Ten_thousand_mappings_are_read_through()
     {
         using SlotsTarget target = Start(CLibrary.Glibc, "map", "10000");
@@ -246,6 +309,7 @@ public sealed class SlotReaderTests : IDisposable
     [Fact]
     public void A_library_that_was_replaced_is_read_as_the_process_has_it()
     {
+        Tools.Require(Environment.IsPrivilegedProcess, "root, to open a file that has no path any more");
         string path = SlotsTarget.Compile(_scratch, CLibrary.MuslStatic);
         using SlotsTarget target = SlotsTarget.Start(path);
         File.Delete(path);

@@ -81,7 +81,7 @@ internal sealed class SlotsTarget : IDisposable
 
         _disposed = true;
 
-        // Children die with their parent: the kernel is told so.
+        // Then it ends its children, and waits for them.
         _process.StandardInput.Close();
         _process.WaitForExit();
         _process.Dispose();
