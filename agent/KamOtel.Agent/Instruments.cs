@@ -76,8 +76,8 @@ internal sealed class Instruments : IDisposable
             s.Fleet.Instances.GroupBy(static i => i.Target).Where(static t => t.All(static i => i.InspectedNs is not null))
                 .Select(static t => new Sample(Math.Round(WallClock.ToTime(t.Min(static i => i.InspectedNs!.Value)).ToUnixTimeMilliseconds() / 1e3, 1), t.Key))),
         Gauge("kamotel.instance.processes", "{process}", "Living processes of watched servers, by role.", ["target", "role"], static s => ByRole(s, static p => p.Count())),
-        Gauge("kamotel.instance.live_slots", "{slot}", "Live OpenSSL slots in Thread#1.", ["target", "role"], static s => ByRole(s, static p => p.Sum(static q => q.MainThreadSlots.Length))),
-        Gauge("kamotel.instance.inherited_slots", "{slot}", "Slots of workers' Thread#1 that still hold what the parent had at the fork.", ["target"], static s =>
+        Gauge("kamotel.instance.live_slots", "{slot}", "OpenSSL slots in Thread#1 that hold a pointer.", ["target", "role"], static s => ByRole(s, static p => p.Sum(static q => q.PointerSlots))),
+        Gauge("kamotel.instance.inherited_slots", "{slot}", "Slots of workers' Thread#1 that still hold the pointer that the parent had at the fork.", ["target"], static s =>
             ByTarget(s, static t => t.Sum(static i => i.Processes.Sum(static p => p.InheritedSlots)))),
         Gauge("kamotel.instance.covered", "1", "1 when nothing was missed of the target's instances since their exec.", ["target"], static s =>
             ByTarget(s, static t => t.All(static i => i.Gaps == CoverageGaps.None) ? 1 : 0)),

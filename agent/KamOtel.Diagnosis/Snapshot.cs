@@ -95,8 +95,11 @@ public sealed record ProcessSnapshot(
     /// <summary>What its Thread#1 holds.</summary>
     public Holding Holding { get; init; }
 
-    /// <summary>How many slots of Thread#1 hold what the parent had at the fork.</summary>
-    public int InheritedSlots => MainThreadSlots.Count(static slot => slot.Inherited);
+    /// <summary>How many slots of Thread#1 hold a pointer.</summary>
+    public int PointerSlots => MainThreadSlots.Count(static slot => slot.IsPointer);
+
+    /// <summary>How many slots of Thread#1 hold a pointer that the parent had at the fork.</summary>
+    public int InheritedSlots => MainThreadSlots.Count(static slot => slot is { Inherited: true, IsPointer: true });
 }
 
 /// <summary>One live slot.</summary>
@@ -104,7 +107,11 @@ public sealed record ProcessSnapshot(
 /// <param name="Value">Its value: an address in the process, or the sentinel.</param>
 /// <param name="Inherited">It still holds the value that the parent had at the fork.</param>
 /// <param name="SetNs">Boot time of the call that set it, in nanoseconds (in the process that made it).</param>
-public sealed record SlotSnapshot(SlotKey Key, ulong Value, bool Inherited, ulong SetNs);
+public sealed record SlotSnapshot(SlotKey Key, ulong Value, bool Inherited, ulong SetNs)
+{
+    /// <summary>It holds a pointer, not the sentinel.</summary>
+    public bool IsPointer => SlotValue.KindOf(Value) == SlotValueKind.Pointer;
+}
 
 /// <summary>How a process ended.</summary>
 public enum ExitKind

@@ -104,7 +104,7 @@ public sealed class InstrumentsTests : IDisposable
             instrument.Name.ShouldMatch("^kamotel(\\.[a-z_]+)+$");
             instrument.PrometheusName.EndsWith("_total", StringComparison.Ordinal).ShouldBe(instrument.Kind == InstrumentKind.Counter, instrument.Name);
             instrument.Help.ShouldMatch("\\.$");
-            instrument.Attributes.ShouldBeSubsetOf(["target", "call", "thread", "phase", "value", "status", "verdict", "role", "gap", "kind", "function", "signal", "reason", "version", "revision"]);
+            instrument.Attributes.ShouldBeSubsetOf(["target", "call", "thread", "phase", "value", "status", "verdict", "role", "gap", "kind", "function", "holding", "kamailio", "openssl", "tls_back_end", "tls_threads_mode", "signal", "reason", "version", "revision"]);
         }
     }
 
@@ -125,8 +125,11 @@ public sealed class InstrumentsTests : IDisposable
     private static History Busy()
     {
         var history = new History();
-        return history.Exec(10).Library(10, lateNs: 2_000_000).Init(10).Set(10).Set(10, key: 1, value: SlotValue.Sentinel).Set(10, tid: 99)
+        history.Exec(10).Library(10, lateNs: 2_000_000).Init(10).Set(10).Set(10, key: 1, value: SlotValue.Sentinel).Set(10, tid: 99)
             .Fork(10, 11).Fork(10, 12).Set(11, value: 0).SetEx(12).Clean(12).Cleanup(10, key: 1).Settle();
+        history.Inspect(pid => history.Found(pid, History.Shared()), new ServerFacts { Kamailio = "5.6.3", OpenSsl = "3.0.19", TlsBackEnd = "tls", TlsThreadsMode = 0 });
+        history.Fleet.Confirmed(history.InstanceOf(10), [new SharedUse(History.Id(11), 0, 12)], History.Second);
+        return history;
     }
 
     private static void Enable(System.Diagnostics.Metrics.Instrument instrument, MeterListener listener)
@@ -137,12 +140,12 @@ public sealed class InstrumentsTests : IDisposable
         }
     }
 
-    /// <summary>Without what moves between two looks, and without the histogram, which no listener can ask for.</summary>
+    /// <summary>Without what moves between two looks, and without the histograms, which no listener can ask for.</summary>
     private static Dictionary<string, double> Comparable(Dictionary<string, double> all)
     {
         all.Remove("kamotel_agent_memory_bytes{}").ShouldBeTrue();
         all.Remove("kamotel_agent_cpu_time_seconds_total{}").ShouldBeTrue();
-        return all.Where(static p => !p.Key.StartsWith("kamotel_attach_delay", StringComparison.Ordinal)).ToDictionary(StringComparer.Ordinal);
+        return all.Where(static p => !p.Key.StartsWith("kamotel_attach_delay", StringComparison.Ordinal) && !p.Key.StartsWith("kamotel_inspection_duration", StringComparison.Ordinal)).ToDictionary(StringComparer.Ordinal);
     }
 
     private void Publish(History history) => _state.Publish(new AgentSnapshot(
@@ -151,6 +154,8 @@ public sealed class InstrumentsTests : IDisposable
         [new EventCount("exec", 3, 0), new EventCount("set_local", 7, 2)],
         [new ProbedLibrary("/lib/libcrypto.so.3", ["CRYPTO_THREAD_set_local", "CRYPTO_THREAD_init_local"])],
         AttachFailures: 1,
+        Inspections: 5,
+        ConfirmWindows: 1,
         RingBytes: 4096,
         RingUsedBytes: 128));
 

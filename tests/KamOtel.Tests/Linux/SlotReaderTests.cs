@@ -28,7 +28,7 @@ public sealed class SlotReaderTests : IDisposable
         found.TimeNs.ShouldBeInRange(target.Id.StartTicks * ProcessId.NanosecondsPerTick, BootClock.NowNs);
         found.MapsLibcrypto.ShouldBeFalse();
         ShouldBeAsTold(found, target, library);
-        found.OtherThreadSlots.ShouldBe(2, "two pointers and a sentinel");
+        found.OtherThreadSlots.ShouldBe(0, "there is no libcrypto that they could be of");
     }
 
     [Theory]
@@ -102,9 +102,10 @@ public sealed class SlotReaderTests : IDisposable
         ProcessInspection found = _reader.Inspect(target.Id, target.Threads);
 
         found.MapsLibcrypto.ShouldBeTrue();
+        found.OtherThreadSlots.ShouldBe(2, "two pointers and a sentinel");
         ShouldBeAsTold(found, target, CLibrary.Glibc);
         HeldSlot table = found.MainThreadSlots.Single(static slot => slot.Owner == SlotOwner.OpenSsl);
-        table.IsPointer.ShouldBeTrue();
+        table.IsOpenSsl(found.MapsLibcrypto).ShouldBeTrue();
         table.Memory.ShouldNotBeNull().Start.ShouldBe(target.SharedStart);
     }
 
