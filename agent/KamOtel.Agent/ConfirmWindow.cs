@@ -14,7 +14,7 @@ namespace KamOtel.Agent;
 internal sealed partial class ConfirmWindow(KernelSide kernel, ProcFs proc, double seconds, ILogger logger) : IDisposable
 {
     /// <summary>Enough to prove the use; and all that the window may cost, as each hit is a trap.</summary>
-    private const long MaxHits = 20_000;
+    private const long MaxHits = 10_000;
 
     private readonly Queue<(InstanceId Instance, ProcessId Root, ImmutableArray<uint> Keys)> _waiting = new();
     private readonly HashSet<InstanceId> _asked = [];

@@ -174,8 +174,8 @@ public sealed partial class Fleet
             [.. _targets.OrderBy(static t => t.Key, StringComparer.Ordinal).Select(static t => t.Value.Snapshot(t.Key))]);
     }
 
-    private static bool IsForking(Instance instance) =>
-        instance.Root is { } root && (root.Forked > 0 || root.Children.Count > 0);
+    /// <summary>There is a worker: without one a server is not ready, however many there were.</summary>
+    private static bool IsForking(Instance instance) => instance.Root is { Children.Count: > 0 };
 
     private void Exec(in Observation observation, string? target)
     {

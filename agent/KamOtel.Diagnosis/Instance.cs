@@ -58,8 +58,8 @@ internal sealed class Instance(InstanceContext context)
     /// <summary>How often processes used what they share, while that was watched.</summary>
     public ImmutableArray<SharedUse> Uses { get; set; } = [];
 
-    /// <summary>It ran, and its last worker is gone: what the root tidies up now says nothing of the server as it ran.</summary>
-    public bool IsStopping => ReadyNs is not null && _processes.Count == 1;
+    /// <summary>It had workers, and the last one is gone: what the root tidies up now says nothing of the server as it ran.</summary>
+    public bool IsStopping => _processes.Count == 1 && (ReadyNs is not null || Root is { Forked: > 0 });
 
     public IReadOnlyDictionary<ProcessId, TrackedProcess> Processes => _processes;
 

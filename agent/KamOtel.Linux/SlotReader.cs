@@ -134,7 +134,10 @@ public sealed class SlotReader
             : Failed(process, now, InspectionStatus.Unstable, $"the slots of process {process} changed each of the {MaxReads} times that they were read");
     }
 
-    /// <summary>The same from a copy that the kernel took of a dying process's Thread#1.</summary>
+    /// <summary>
+    /// The same from a copy that the kernel took of a dying process's Thread#1. A value under a key that was made after the view
+    /// is passed over: nobody can have inherited it.
+    /// </summary>
     /// <param name="view">What was known of it, or of the process that it was forked from.</param>
     /// <param name="process">The process.</param>
     /// <param name="blocks">
@@ -169,10 +172,7 @@ public sealed class SlotReader
                 continue;
             }
 
-            if (!AddLive(layout, view.Keys.Span, blocks.Slice(i * CopiedBlockSize, CopiedBlockSize), i * slots, _slots, out int newer))
-            {
-                return Failed(process, timeNs, InspectionStatus.Unstable, $"process {process} used key {newer}, which was made after the process was looked at");
-            }
+            AddLive(layout, view.Keys.Span, blocks.Slice(i * CopiedBlockSize, CopiedBlockSize), i * slots, _slots);
         }
 
         return new()
@@ -235,11 +235,8 @@ public sealed class SlotReader
     /// <param name="block">The block.</param>
     /// <param name="firstKey">The key of its first slot.</param>
     /// <param name="slots">Where to.</param>
-    /// <param name="newer">The first key that a value was set for after the table was read; no sense otherwise.</param>
-    /// <returns>False when there is such a key.</returns>
-    private static bool AddLive(ThreadStorageLayout layout, ReadOnlySpan<byte> keys, ReadOnlySpan<byte> block, int firstKey, List<Slot> slots, out int newer)
+    private static void AddLive(ThreadStorageLayout layout, ReadOnlySpan<byte> keys, ReadOnlySpan<byte> block, int firstKey, List<Slot> slots)
     {
-        newer = -1;
         for (int key = firstKey; block.Length >= layout.SlotSize; key++, block = block[layout.SlotSize..])
         {
             ulong value = BinaryPrimitives.ReadUInt64LittleEndian(block[layout.DataAt..]);
@@ -255,7 +252,6 @@ public sealed class SlotReader
                 // A key's number is odd while it is in use and grows with each making and deleting: an older value is nobody's.
                 ulong known = entry.IsEmpty ? 0 : BinaryPrimitives.ReadUInt64LittleEndian(entry[layout.KeySequenceAt..]);
                 ulong set = BinaryPrimitives.ReadUInt64LittleEndian(block[layout.SequenceAt..]);
-                newer = newer < 0 && set > known && set % 2 == 1 ? key : newer;
                 if (set != known || known % 2 == 0)
                 {
                     continue;
@@ -264,8 +260,6 @@ public sealed class SlotReader
 
             slots.Add(new((uint)key, value, entry.IsEmpty ? 0 : BinaryPrimitives.ReadUInt64LittleEndian(entry[layout.KeyDestructorAt..])));
         }
-
-        return newer < 0;
     }
 
     private static ImmutableArray<HeldSlot> Held(ProcessView view, List<Slot> slots)
@@ -362,7 +356,7 @@ public sealed class SlotReader
         {
             if (BinaryPrimitives.ReadUInt64LittleEndian(table[(i * sizeof(ulong))..]) != 0)
             {
-                AddLive(layout, keys, blocks[..layout.BlockSize], i * layout.BlockSlots, _slots, out _);
+                AddLive(layout, keys, blocks[..layout.BlockSize], i * layout.BlockSlots, _slots);
                 blocks = blocks[layout.BlockSize..];
             }
         }

@@ -11,7 +11,7 @@ namespace KamOtel.Benchmarks;
 /// <summary>What a confirm window costs the server: each call of CRYPTO_THREAD_get_local, with and without its probe.</summary>
 internal static class ConfirmBench
 {
-    private const int Calls = 20_000;
+    private const int Calls = 10_000;
     private const int Rounds = 7;
 
     /// <summary>Nanoseconds a call: bare, probed, and probed while nobody watches the process.</summary>

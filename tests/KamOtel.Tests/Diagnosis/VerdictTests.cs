@@ -235,4 +235,16 @@ public sealed class VerdictTests
         _history.Exit(10);
         _history.Sink.Verdicts[^1].Now.Verdict.ShouldBe(Verdict.Exposed);
     }
+
+    [Fact]
+    public void A_server_that_loses_its_workers_while_it_starts_keeps_its_verdict_and_is_never_ready()
+    {
+        History history = new();
+        history.Exec(10).Library(10).Set(10).Fork(10, 11).Fork(10, 12).Advance();
+        history.Exit(11, status: 9).Exit(12, status: 9).Set(10, value: 0).Settle();
+        history.Server.Verdict.ShouldBe(Verdict.Exposed);
+        history.Server.ReadyNs.ShouldBeNull();
+        history.Exit(10);
+        history.Sink.Verdicts[^1].Now.Verdict.ShouldBe(Verdict.Exposed);
+    }
 }
