@@ -231,8 +231,12 @@ public sealed partial class Fleet
         parent.OnlyChild = parent.Forked == 1 ? child : null;
         Join(instance, child);
         instance.LastForkNs = Math.Max(instance.LastForkNs, observation.TimeNs);
-        // At once at the first fork: a server may not live until its workers have settled.
-        Want(instance, parent.Forked == 1 ? observation.TimeNs : child.SettlesAtNs(_options.SettleNs));
+        AwaitSettled(instance, child);
+        if (parent.Forked == 1)
+        {
+            // At once at the first fork: a server may not live until its workers have settled.
+            Want(instance, observation.TimeNs);
+        }
         instance.Counters.Forks++;
         Target(instance.Context.Target).Forks++;
         _sink.Forked(instance.Context, in observation, instance.RoleOf(child));

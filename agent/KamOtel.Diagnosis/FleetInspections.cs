@@ -8,9 +8,6 @@ public sealed partial class Fleet
     /// <summary>However busily a server forks, its inspections are at least so far apart, in nanoseconds.</summary>
     private const ulong MinInspectionGapNs = 100_000_000;
 
-    /// <summary>A process's start is known to the clock tick.</summary>
-    private const ulong TickNs = ProcessId.NanosecondsPerTick;
-
     private const int SigAbrt = 6;
     private const int SigSegv = 11;
 
@@ -22,7 +19,7 @@ public sealed partial class Fleet
             ulong? next = null;
             foreach (Instance instance in _instances.Values)
             {
-                next = instance.InspectAtNs is { } at && !(at > next) ? at : next;
+                next = instance.NextInspectionNs is { } at && !(at > next) ? at : next;
             }
             return next;
         }
@@ -34,9 +31,10 @@ public sealed partial class Fleet
         List<InspectionRequest>? due = null;
         foreach (Instance instance in _instances.Values)
         {
-            if (instance.InspectAtNs <= nowNs)
+            if (instance.NextInspectionNs <= nowNs)
             {
                 instance.InspectAtNs = null;
+                instance.Settling = null;
                 (due ??= []).Add(instance.Request());
             }
         }
@@ -219,26 +217,39 @@ public sealed partial class Fleet
         }
     }
 
-    /// <summary>When to look again: when the youngest has had its time, else after a long while.</summary>
+    /// <summary>When to look again: when the young have had their time, else after a long while.</summary>
     private void Plan(Instance instance, ulong time)
     {
         if (instance.IsStopping)
         {
             return;
         }
-        ulong next = time + (instance.Conclusion is null ? _options.SettleNs : _options.InspectEveryNs);
+        ulong next = time + _options.InspectEveryNs;
         foreach (TrackedProcess process in instance.Processes.Values)
         {
             if (!process.Settled)
             {
-                next = Math.Min(next, process.SettlesAtNs(_options.SettleNs));
+                AwaitSettled(instance, process);
             }
             else if (process.Inspection is { Status: InspectionStatus.Gone or InspectionStatus.Unstable })
             {
                 next = Math.Min(next, time + _options.SettleNs);
             }
         }
+        if (instance is { Conclusion: null, Settling: null })
+        {
+            next = Math.Min(next, time + _options.SettleNs);
+        }
         Want(instance, next);
+    }
+
+    /// <summary>Workers are forked in a row: one inspection when the last of them has settled tells of all.</summary>
+    private void AwaitSettled(Instance instance, TrackedProcess process)
+    {
+        ulong at = process.SettlesAtNs(_options.SettleNs);
+        (ulong first, ulong last) = instance.Settling ?? (at, at);
+        first = Math.Min(first, at);
+        instance.Settling = (first, at <= first + (_options.SettleNs / 2) ? Math.Max(last, at) : last);
     }
 
     private static void Want(Instance instance, ulong atNs)

@@ -40,6 +40,12 @@ internal sealed class Instance(InstanceContext context)
     /// <summary>When to inspect next, in nanoseconds of boot time; null when nothing asks for it.</summary>
     public ulong? InspectAtNs { get; set; }
 
+    /// <summary>When processes that are young now will have settled: the first of them, and the last that is waited for.</summary>
+    public (ulong FirstNs, ulong LastNs)? Settling { get; set; }
+
+    /// <summary>The earlier of both.</summary>
+    public ulong? NextInspectionNs => Settling is { LastNs: var settled } && !(settled > InspectAtNs) ? settled : InspectAtNs;
+
     /// <summary>When it was inspected last, in nanoseconds of boot time; 0 when never.</summary>
     public ulong InspectedNs { get; set; }
 

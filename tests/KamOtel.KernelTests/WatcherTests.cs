@@ -65,7 +65,7 @@ public sealed class WatcherTests : IDisposable
     }
 
     [Fact]
-    public void A_server_that_runs_already_is_found_and_never_called_safe()
+    public void A_server_that_runs_already_is_found_and_judged_by_what_it_holds()
     {
         string library = _scratch.Copy(Machine.Libcrypto, "libcrypto.so.3");
         using Target target = Target.Start(_scratch, _name, library, "wait");
@@ -74,10 +74,10 @@ public sealed class WatcherTests : IDisposable
         watcher.Start();
         InstanceSnapshot instance = _state.Current.Fleet.Instances.Single();
         instance.Gaps.HasFlag(CoverageGaps.StartedBefore).ShouldBeTrue();
-        instance.Verdict.ShouldBe(Verdict.Unknown);
-        instance.Reason.ShouldNotBeNullOrWhiteSpace();
+        instance.SinceExec.ShouldBeFalse();
         instance.Root.Tgid.ShouldBe(target.Pid);
         instance.Processes.Length.ShouldBe(2);
+        TurnUntil(watcher, () => _state.Current.Fleet.Instances.Single() is { IsConcluded: true, Verdict: Verdict.Exposed }, "its pointer into memory of its own to be found");
         target.Go();
         TurnUntil(watcher, () => _recorder.Ended == 1, "its end");
         _ = target.Finish();

@@ -382,6 +382,7 @@ int main(int argc, char **argv)
 		pid_t pid = fork();
 
 		if (pid == 0) {
+			prctl(PR_SET_PDEATHSIG, SIGKILL);
 			say("fork %d %d\n", getppid(), getpid());
 			pause();
 		}

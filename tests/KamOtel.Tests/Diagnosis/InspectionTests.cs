@@ -128,6 +128,28 @@ public sealed class InspectionTests
     }
 
     [Fact]
+    public void Workers_that_were_forked_in_a_row_are_inspected_together()
+    {
+        History h = Started(5);
+        h.Inspect(pid => h.Found(pid));
+        ulong last = Id(15).StartTicks * ProcessId.NanosecondsPerTick;
+        h.Fleet.NextInspectionNs.ShouldNotBeNull().ShouldBeInRange(last + Second, last + Second + (20 * Millisecond));
+    }
+
+    [Fact]
+    public void A_server_that_forks_on_and_on_is_inspected_all_the_same()
+    {
+        History h = Started(1);
+        h.Inspect(pid => h.Found(pid));
+        ulong first = Id(11).StartTicks * ProcessId.NanosecondsPerTick;
+        for (int i = 0; i < 200; i++)
+        {
+            h.Wait(20 * Millisecond).Fork(Root, (int)(h.Now / ProcessId.NanosecondsPerTick) - 100_000 + 50_000 + i);
+        }
+        h.Fleet.NextInspectionNs.ShouldNotBeNull().ShouldBeLessThanOrEqualTo(first + (2 * Second));
+    }
+
+    [Fact]
     public void A_hazard_that_is_gone_is_no_hazard_any_more()
     {
         History h = Started(2);
