@@ -307,10 +307,10 @@ public sealed partial class Fleet
             process.MainThreadCallsBeforeFork++;
         }
         instance.Changed |= observation.MainThread;
-        if (phase == CallPhase.AfterFork && role == ProcessRole.Root && observation.MainThread)
+        if (instance.Conclusion is not null && role == ProcessRole.Root && observation.MainThread && !instance.IsStopping)
         {
-            // What it sets now, the next worker inherits.
-            Want(instance, observation.TimeNs + _options.SettleNs);
+            // What was concluded may no longer be so, and what it sets now the next worker inherits.
+            Want(instance, observation.TimeNs);
         }
         instance.Counters.CountCall(observation.Kind, observation.MainThread, phase, value);
         Target(instance.Context.Target).CountCall(observation.Kind, observation.MainThread, phase, value);

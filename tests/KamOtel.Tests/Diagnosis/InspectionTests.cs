@@ -344,7 +344,7 @@ public sealed class InspectionTests
         History h = Started(1);
         h.SettleAndInspect(pid => h.Found(pid));
         h.Wait(10 * Second).Set(Root);
-        h.Fleet.NextInspectionNs.ShouldNotBeNull().ShouldBe(h.Now + Second);
+        h.Fleet.NextInspectionNs.ShouldNotBeNull().ShouldBe(h.Now);
     }
 
     [Fact]
