@@ -11,7 +11,7 @@ internal sealed class KamailioServer : IAsyncDisposable
 
     private KamailioServer(string kind) => Kind = kind;
 
-    /// <summary>tls, db_postgres, db_mysql or db_unixodbc.</summary>
+    /// <summary>tls, db_postgres, db_mysql, db_unixodbc or none.</summary>
     public string Kind { get; }
 
     /// <summary>Where it lives.</summary>
@@ -24,13 +24,15 @@ internal sealed class KamailioServer : IAsyncDisposable
     public RunningProgram? Process { get; private set; }
 
     /// <summary>Certificate, configuration, database: everything but Kamailio itself runs afterwards.</summary>
-    public static async Task<KamailioServer> Prepare(string kind)
+    /// <param name="kind">What <c>demo/server prepare --with</c> takes.</param>
+    /// <param name="workers">How many it has for UDP, and as many for TLS.</param>
+    public static async Task<KamailioServer> Prepare(string kind, int workers = 2)
     {
         Requirements.Kamailio(kind);
         var server = new KamailioServer(kind);
         try
         {
-            Ended ended = await RunningProgram.Run(Script, ["prepare", server.Folder, "--with", kind], patience: TimeSpan.FromSeconds(120));
+            Ended ended = await RunningProgram.Run(Script, ["prepare", server.Folder, "--with", kind, "--workers", $"{workers}"], patience: TimeSpan.FromSeconds(120));
             ended.Code.ShouldBe(0, ended.ToString());
             return server;
         }
@@ -45,16 +47,53 @@ internal sealed class KamailioServer : IAsyncDisposable
     /// <returns>The process identifier of the exec, which stays.</returns>
     public async Task<int> Start()
     {
-        Process = RunningProgram.Start(Script, ["exec", Folder]);
+        int root = Exec();
         await WaitUntilUp();
+        return root;
+    }
+
+    /// <summary>
+    /// The same under a name that no other process of this machine has. So whoever watches that name sees nothing but
+    /// what this test started.
+    /// </summary>
+    /// <param name="name">At most 15 bytes, as much as the kernel keeps.</param>
+    public async Task<int> StartAs(string name)
+    {
+        string[] command = await Command();
+        string link = Path.Combine(Folder, name);
+        if (!File.Exists(link))
+        {
+            _ = File.CreateSymbolicLink(link, command[0]);
+        }
+        Process = RunningProgram.Start(link, command[1..], await Environment());
+        await WaitUntilUp();
+        return Process.Pid;
+    }
+
+    /// <summary>Runs Kamailio in the foreground and waits for nothing.</summary>
+    /// <returns>The process identifier of the exec, which stays.</returns>
+    public int Exec()
+    {
+        Process = RunningProgram.Start(Script, ["exec", Folder]);
         return Process.Pid;
     }
 
     /// <summary>Waits until a worker answers over UDP.</summary>
     public async Task WaitUntilUp()
     {
-        Ended ended = await RunningProgram.Run(Script, ["wait", Folder, "60"], patience: TimeSpan.FromSeconds(90));
-        ended.Code.ShouldBe(0, $"{ended}\n-- Kamailio\n{Process}");
+        await using RunningProgram wait = RunningProgram.Start(Script, ["wait", Folder, "60"]);
+        await Until.True(
+            "Kamailio to answer",
+            () =>
+            {
+                (Process?.Alive ?? true).ShouldBeTrue($"Kamailio ended before it answered\n{Process}");
+                return !wait.Alive;
+            },
+            TimeSpan.FromSeconds(90),
+            Doing);
+        string doing = Doing();
+        Ended ended = await wait.End();
+        ended.Code.ShouldBe(0, $"{ended}\n{doing}");
     }
 
     /// <summary>One TLS handshake and a request through it.</summary>
@@ -100,6 +139,10 @@ internal sealed class KamailioServer : IAsyncDisposable
         }
         _scratch.Dispose();
     }
+
+    // For messages: what each of its processes is at, and what they said.
+    private string Doing() =>
+        $"-- Kamailio's processes\n{string.Join('\n', Proc.Mentioning(Configuration).Select(Proc.Doing))}\n-- Kamailio\n{Process}";
 
     private async Task<string[]> Lines(string subcommand)
     {

@@ -173,6 +173,16 @@ internal static class Proc
     public static int[] Children(int pid) =>
         [.. All().Where(child => Stat(child) is { } stat && stat[0] is not ("Z" or "X") && stat[1] == $"{pid}")];
 
+    /// <summary>The children of a process, their children and so on.</summary>
+    public static int[] Descendants(int pid) => [.. Children(pid).SelectMany(static child => (int[])[child, .. Descendants(child)])];
+
+    /// <summary>For messages: what a process is at. Its state, and where in the kernel it waits.</summary>
+    public static string Doing(int pid)
+    {
+        string state = Stat(pid) is { } stat ? $"state {stat[0]}, parent {stat[1]}" : "gone";
+        return $"{pid}: {state}, waits in {Read(pid, "wchan")}, system call {Read(pid, "syscall").Split(' ')[0].Trim()}";
+    }
+
     /// <summary>Resident memory in bytes.</summary>
     public static long ResidentBytes(int pid) =>
         long.Parse(File.ReadLines($"/proc/{pid}/status").Single(static line => line.StartsWith("VmRSS:", StringComparison.Ordinal))
