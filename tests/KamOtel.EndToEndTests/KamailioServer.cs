@@ -20,6 +20,9 @@ internal sealed class KamailioServer : IAsyncDisposable
     /// <summary>Its configuration file, which is its target name, too.</summary>
     public string Configuration => Path.Combine(Folder, "kamailio.cfg");
 
+    /// <summary>The certificate that it shows.</summary>
+    public string Certificate => Path.Combine(Folder, "tls.crt");
+
     /// <summary>The process started last, in the foreground.</summary>
     public RunningProgram? Process { get; private set; }
 
@@ -101,6 +104,15 @@ internal sealed class KamailioServer : IAsyncDisposable
     {
         Ended ended = await RunningProgram.Run(Script, ["handshake", Folder]);
         ended.Code.ShouldBe(0, $"{ended}\n-- Kamailio\n{Process}");
+    }
+
+    /// <summary>Where it takes TLS.</summary>
+    public async Task<int> TlsPort()
+    {
+        const string Name = "tls_port=";
+        string[] lines = await File.ReadAllLinesAsync(Path.Combine(Folder, "server"));
+        return int.Parse(
+            lines.Single(static line => line.StartsWith(Name, StringComparison.Ordinal))[Name.Length..], CultureInfo.InvariantCulture);
     }
 
     /// <summary>The command line in the foreground.</summary>
