@@ -2,6 +2,15 @@ using System.Globalization;
 
 namespace KamOtel.EndToEndTests;
 
+/// <summary>Names for servers that are this test's own, however many others run on this machine.</summary>
+internal static class ServerName
+{
+    private static int _count;
+
+    /// <summary>One that nobody else has. The kernel keeps 15 bytes.</summary>
+    public static string New() => $"e2e{System.Environment.ProcessId}-{Interlocked.Increment(ref _count)}";
+}
+
 /// <summary>A real Kamailio in a folder of its own, made and ended by <c>demo/server</c>.</summary>
 internal sealed class KamailioServer : IAsyncDisposable
 {
@@ -59,7 +68,7 @@ internal sealed class KamailioServer : IAsyncDisposable
     /// The same under a name that no other process of this machine has. So whoever watches that name sees nothing but
     /// what this test started.
     /// </summary>
-    /// <param name="name">At most 15 bytes, as much as the kernel keeps.</param>
+    /// <param name="name">From <see cref="ServerName.New"/>.</param>
     public async Task<int> StartAs(string name)
     {
         string[] command = await Command();
