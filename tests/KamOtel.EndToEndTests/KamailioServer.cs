@@ -102,8 +102,8 @@ internal sealed class KamailioServer : IAsyncDisposable
                 return !wait.Alive;
             },
             TimeSpan.FromSeconds(90),
-            Doing);
-        string doing = Doing();
+            ToString);
+        string doing = ToString();
         Ended ended = await wait.End();
         ended.Code.ShouldBe(0, $"{ended}\n{doing}");
     }
@@ -161,8 +161,8 @@ internal sealed class KamailioServer : IAsyncDisposable
         _scratch.Dispose();
     }
 
-    // For messages: what each of its processes is at, and what they said.
-    private string Doing() =>
+    /// <summary>For messages: what each of its processes is at, and what they said.</summary>
+    public override string ToString() =>
         $"-- Kamailio's processes\n{string.Join('\n', Proc.Mentioning(Configuration).Select(Proc.Doing))}\n-- Kamailio\n{Process}";
 
     private async Task<string[]> Lines(string subcommand)
