@@ -47,6 +47,7 @@ internal sealed class RunningProgram : IAsyncDisposable
     private readonly StringBuilder _output = new();
     private readonly StringBuilder _errors = new();
     private readonly Task _readers;
+    private bool _disposed;
 
     private RunningProgram(Process process)
     {
@@ -59,7 +60,7 @@ internal sealed class RunningProgram : IAsyncDisposable
     public int Pid { get; }
 
     /// <summary>It has not ended.</summary>
-    public bool Alive => !_process.HasExited;
+    public bool Alive => !_disposed && !_process.HasExited;
 
     /// <summary>Its standard output so far.</summary>
     public string Output => Text(_output);
@@ -125,6 +126,11 @@ internal sealed class RunningProgram : IAsyncDisposable
     /// <inheritdoc/>
     public async ValueTask DisposeAsync()
     {
+        if (_disposed)
+        {
+            return;
+        }
+        _disposed = true;
         if (!_process.HasExited)
         {
             _process.Kill();
