@@ -39,10 +39,7 @@ internal sealed class AgentProcess : IAsyncDisposable
         var scratch = new Scratch();
         int port = Scratch.FreePort();
         var own = new Dictionary<string, string?>(environment ?? new Dictionary<string, string?>()) { ["TMPDIR"] = scratch.Folder };
-        var agent = new AgentProcess(
-            scratch,
-            RunningProgram.Start(Requirements.Binary, ["run", "--follow", "--listen", $"127.0.0.1:{port}", "--watch", "kamailio", .. options], own),
-            port);
+        var agent = new AgentProcess(scratch, Launch(port, own, options), port);
         try
         {
             await Until.True(
@@ -61,6 +58,11 @@ internal sealed class AgentProcess : IAsyncDisposable
             throw;
         }
     }
+
+    /// <summary>Starts <c>kamotel run --follow</c> and waits for nothing.</summary>
+    public static RunningProgram Launch(int port, IReadOnlyDictionary<string, string?>? environment = null, params string[] options) =>
+        RunningProgram.Start(
+            Requirements.Binary, ["run", "--follow", "--listen", $"127.0.0.1:{port}", "--watch", "kamailio", .. options], environment);
 
     /// <summary>Environment for exporting to a receiver, quickly.</summary>
     public static Dictionary<string, string?> ExportTo(OtlpReceiver receiver, bool http = false) =>

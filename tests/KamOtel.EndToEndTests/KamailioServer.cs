@@ -2,6 +2,15 @@ using System.Globalization;
 
 namespace KamOtel.EndToEndTests;
 
+/// <summary>Names for servers that are this test's own, however many others run on this machine.</summary>
+internal static class ServerName
+{
+    private static int _count;
+
+    /// <summary>One that nobody else has. The kernel keeps 15 bytes.</summary>
+    public static string New() => $"e2e{System.Environment.ProcessId}-{Interlocked.Increment(ref _count)}";
+}
+
 /// <summary>A real Kamailio in a folder of its own, made and ended by <c>demo/server</c>.</summary>
 internal sealed class KamailioServer : IAsyncDisposable
 {
@@ -11,7 +20,7 @@ internal sealed class KamailioServer : IAsyncDisposable
 
     private KamailioServer(string kind) => Kind = kind;
 
-    /// <summary>tls, db_postgres, db_mysql or db_unixodbc.</summary>
+    /// <summary>tls, db_postgres, db_mysql, db_unixodbc or none.</summary>
     public string Kind { get; }
 
     /// <summary>Where it lives.</summary>
@@ -20,17 +29,22 @@ internal sealed class KamailioServer : IAsyncDisposable
     /// <summary>Its configuration file, which is its target name, too.</summary>
     public string Configuration => Path.Combine(Folder, "kamailio.cfg");
 
+    /// <summary>The certificate that it shows.</summary>
+    public string Certificate => Path.Combine(Folder, "tls.crt");
+
     /// <summary>The process started last, in the foreground.</summary>
     public RunningProgram? Process { get; private set; }
 
     /// <summary>Certificate, configuration, database: everything but Kamailio itself runs afterwards.</summary>
-    public static async Task<KamailioServer> Prepare(string kind)
+    /// <param name="kind">What <c>demo/server prepare --with</c> takes.</param>
+    /// <param name="workers">How many it has for UDP, and as many for TLS.</param>
+    public static async Task<KamailioServer> Prepare(string kind, int workers = 2)
     {
         Requirements.Kamailio(kind);
         var server = new KamailioServer(kind);
         try
         {
-            Ended ended = await RunningProgram.Run(Script, ["prepare", server.Folder, "--with", kind], patience: TimeSpan.FromSeconds(120));
+            Ended ended = await RunningProgram.Run(Script, ["prepare", server.Folder, "--with", kind, "--workers", $"{workers}"], patience: TimeSpan.FromSeconds(120));
             ended.Code.ShouldBe(0, ended.ToString());
             return server;
         }
@@ -45,16 +59,53 @@ internal sealed class KamailioServer : IAsyncDisposable
     /// <returns>The process identifier of the exec, which stays.</returns>
     public async Task<int> Start()
     {
-        Process = RunningProgram.Start(Script, ["exec", Folder]);
+        int root = Exec();
         await WaitUntilUp();
+        return root;
+    }
+
+    /// <summary>
+    /// The same under a name that no other process of this machine has. So whoever watches that name sees nothing but
+    /// what this test started.
+    /// </summary>
+    /// <param name="name">From <see cref="ServerName.New"/>.</param>
+    public async Task<int> StartAs(string name)
+    {
+        string[] command = await Command();
+        string link = Path.Combine(Folder, name);
+        if (!File.Exists(link))
+        {
+            _ = File.CreateSymbolicLink(link, command[0]);
+        }
+        Process = RunningProgram.Start(link, command[1..], await Environment());
+        await WaitUntilUp();
+        return Process.Pid;
+    }
+
+    /// <summary>Runs Kamailio in the foreground and waits for nothing.</summary>
+    /// <returns>The process identifier of the exec, which stays.</returns>
+    public int Exec()
+    {
+        Process = RunningProgram.Start(Script, ["exec", Folder]);
         return Process.Pid;
     }
 
     /// <summary>Waits until a worker answers over UDP.</summary>
     public async Task WaitUntilUp()
     {
-        Ended ended = await RunningProgram.Run(Script, ["wait", Folder, "60"], patience: TimeSpan.FromSeconds(90));
-        ended.Code.ShouldBe(0, $"{ended}\n-- Kamailio\n{Process}");
+        await using RunningProgram wait = RunningProgram.Start(Script, ["wait", Folder, "60"]);
+        await Until.True(
+            "Kamailio to answer",
+            () =>
+            {
+                (Process?.Alive ?? true).ShouldBeTrue($"Kamailio ended before it answered\n{Process}");
+                return !wait.Alive;
+            },
+            TimeSpan.FromSeconds(90),
+            ToString);
+        string doing = ToString();
+        Ended ended = await wait.End();
+        ended.Code.ShouldBe(0, $"{ended}\n{doing}");
     }
 
     /// <summary>One TLS handshake and a request through it.</summary>
@@ -62,6 +113,15 @@ internal sealed class KamailioServer : IAsyncDisposable
     {
         Ended ended = await RunningProgram.Run(Script, ["handshake", Folder]);
         ended.Code.ShouldBe(0, $"{ended}\n-- Kamailio\n{Process}");
+    }
+
+    /// <summary>Where it takes TLS.</summary>
+    public async Task<int> TlsPort()
+    {
+        const string Name = "tls_port=";
+        string[] lines = await File.ReadAllLinesAsync(Path.Combine(Folder, "server"));
+        return int.Parse(
+            lines.Single(static line => line.StartsWith(Name, StringComparison.Ordinal))[Name.Length..], CultureInfo.InvariantCulture);
     }
 
     /// <summary>The command line in the foreground.</summary>
@@ -100,6 +160,10 @@ internal sealed class KamailioServer : IAsyncDisposable
         }
         _scratch.Dispose();
     }
+
+    /// <summary>For messages: what each of its processes is at, and what they said.</summary>
+    public override string ToString() =>
+        $"-- Kamailio's processes\n{string.Join('\n', Proc.Mentioning(Configuration).Select(Proc.Doing))}\n-- Kamailio\n{Process}";
 
     private async Task<string[]> Lines(string subcommand)
     {

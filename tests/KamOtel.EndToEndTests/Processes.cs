@@ -47,6 +47,7 @@ internal sealed class RunningProgram : IAsyncDisposable
     private readonly StringBuilder _output = new();
     private readonly StringBuilder _errors = new();
     private readonly Task _readers;
+    private bool _disposed;
 
     private RunningProgram(Process process)
     {
@@ -59,7 +60,7 @@ internal sealed class RunningProgram : IAsyncDisposable
     public int Pid { get; }
 
     /// <summary>It has not ended.</summary>
-    public bool Alive => !_process.HasExited;
+    public bool Alive => !_disposed && !_process.HasExited;
 
     /// <summary>Its standard output so far.</summary>
     public string Output => Text(_output);
@@ -125,6 +126,11 @@ internal sealed class RunningProgram : IAsyncDisposable
     /// <inheritdoc/>
     public async ValueTask DisposeAsync()
     {
+        if (_disposed)
+        {
+            return;
+        }
+        _disposed = true;
         if (!_process.HasExited)
         {
             _process.Kill();
@@ -172,6 +178,16 @@ internal static class Proc
     /// <summary>The children of a process, zombies left out.</summary>
     public static int[] Children(int pid) =>
         [.. All().Where(child => Stat(child) is { } stat && stat[0] is not ("Z" or "X") && stat[1] == $"{pid}")];
+
+    /// <summary>The children of a process, their children and so on.</summary>
+    public static int[] Descendants(int pid) => [.. Children(pid).SelectMany(static child => (int[])[child, .. Descendants(child)])];
+
+    /// <summary>For messages: what a process is at. Its state, and where in the kernel it waits.</summary>
+    public static string Doing(int pid)
+    {
+        string state = Stat(pid) is { } stat ? $"state {stat[0]}, parent {stat[1]}" : "gone";
+        return $"{pid}: {state}, waits in {Read(pid, "wchan")}, system call {Read(pid, "syscall").Split(' ')[0].Trim()}";
+    }
 
     /// <summary>Resident memory in bytes.</summary>
     public static long ResidentBytes(int pid) =>

@@ -32,6 +32,10 @@ internal static class Requirements
     public static void Kamailio(string kind)
     {
         Program("kamailio");
+        if (kind == "none")
+        {
+            return;
+        }
         Program("openssl");
         Module("tls");
         if (kind != "tls")
