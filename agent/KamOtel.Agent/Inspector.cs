@@ -26,11 +26,13 @@ internal sealed partial class Inspector(KernelSide kernel, ProcFs proc, Action<d
         {
             return due;
         }
-        long start = Stopwatch.GetTimestamp();
+        long asked = Stopwatch.GetTimestamp();
         string? refused = ReadThreads();
+        TimeSpan listing = Stopwatch.GetElapsedTime(asked);
         ILookup<ProcessId, ThreadPointer> threads = _threads.ToLookup(static t => t.Process);
         foreach (InspectionRequest request in due)
         {
+            long start = Stopwatch.GetTimestamp();
             _slots.BeginPass();
             var found = new List<ProcessInspection>(request.Processes.Length);
             foreach (ProcessId process in request.Processes)
@@ -45,8 +47,8 @@ internal sealed partial class Inspector(KernelSide kernel, ProcFs proc, Action<d
             }
             fleet.Inspected(request.Instance, found, _facts.Read(request.Root));
             Count++;
+            duration((listing + Stopwatch.GetElapsedTime(start)).TotalSeconds);
         }
-        duration(Stopwatch.GetElapsedTime(start).TotalSeconds / due.Count);
         return due;
     }
 
