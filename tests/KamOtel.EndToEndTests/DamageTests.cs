@@ -41,6 +41,23 @@ public sealed class DamageTests
     }
 
     [Fact]
+    public async Task A_server_that_dies_at_once_is_not_lost()
+    {
+        await using KamailioServer server = await KamailioServer.Prepare("tls", workers: 8);
+        string target = server.Configuration;
+        await using AgentProcess agent = await AgentProcess.Start();
+        int root = await server.Start();
+
+        // Often it is dead before a worker is a second old, and counts as settled.
+        LoadResult load = await Load.Run(server, Load.Deadly, () => !Proc.Alive(root), TimeSpan.FromSeconds(60));
+        load.Stopped.ShouldBeTrue($"it lives\n{load}\n{server}");
+        TestContext.Current.TestOutputHelper!.WriteLine(load.ToString());
+
+        Samples after = await agent.MetricsWhen("the server to be gone", samples => samples.Count("kamotel_instances", ("target", target)) == 0);
+        after.Sum("kamotel_verdicts_total", ("target", target), ("verdict", "corrupted")).ShouldBe(1, agent.Program.ToString());
+    }
+
+    [Fact]
     public async Task A_server_that_shares_nothing_and_dies_by_a_signal_is_not_called_corrupted()
     {
         await using KamailioServer server = await KamailioServer.Prepare("none");

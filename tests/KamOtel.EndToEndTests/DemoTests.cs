@@ -15,7 +15,7 @@ public sealed class DemoTests
         Ended ended = await demo.End(TimeSpan.FromSeconds(180));
 
         ended.Code.ShouldBe(0, ended.ToString());
-        foreach (string told in new[] { "exec", "set_local", "Thread#1", "before_fork", "fork", "ready", "verdict", "exposed", "kamotel_thread_local_calls_total", "TLS handshake" })
+        foreach (string told in new[] { "exec", "set_local", "Thread#1", "before_fork", "fork", "ready", "verdict", "hazard", "kamotel_thread_local_calls_total", "TLS handshake" })
         {
             ended.Output.ShouldContain(told);
         }

@@ -37,7 +37,7 @@ public sealed class GdbTests
         calls.Select(static log => new SetLocalCall(uint.Parse(log.Attributes.Get("kamotel.key")!), log.Attributes.Get("kamotel.value.kind")!))
             .ShouldBe(expected);
 
-        metrics.Verdict(server.Configuration).ShouldBe("exposed");
+        metrics.Verdict(server.Configuration).ShouldBe("hazard");
         metrics.Sum("kamotel_instance_covered", ("target", server.Configuration)).ShouldBe(1);
         metrics.Sum("kamotel_events_lost_total").ShouldBe(0);
     }

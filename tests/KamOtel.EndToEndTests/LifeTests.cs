@@ -46,7 +46,7 @@ public sealed class LifeTests
     }
 
     [Fact]
-    public async Task A_server_that_ran_before_the_agent_is_found_and_not_judged()
+    public async Task A_server_that_ran_before_the_agent_is_found_and_judged_by_what_it_holds()
     {
         await using KamailioServer server = await KamailioServer.Prepare("tls");
         int root = await server.Start();
@@ -55,7 +55,8 @@ public sealed class LifeTests
         await using AgentProcess agent = await AgentProcess.Start(AgentProcess.ExportTo(receiver));
         Samples metrics = await agent.AtRest(server.Configuration);
 
-        metrics.Verdict(server.Configuration).ShouldBe("unknown");
+        metrics.Verdict(server.Configuration).ShouldBe("hazard");
+        // Its past stays unseen, and that stays said.
         metrics.Sum("kamotel_instance_gap", ("target", server.Configuration), ("gap", "started_before")).ShouldBe(1);
         metrics.Sum("kamotel_instance_covered", ("target", server.Configuration)).ShouldBe(0);
         metrics.Sum("kamotel_instance_processes", ("target", server.Configuration)).ShouldBe(1 + Proc.Children(root).Length);
@@ -68,7 +69,16 @@ public sealed class LifeTests
                 && log.Attributes.Get("kamotel.target") == server.Configuration));
         found.Attributes.Get("kamotel.since_exec").ShouldBe("false");
         found.Attributes.Get("process.pid").ShouldBe($"{root}");
-        (await agent.AtRest(server.Configuration)).Verdict(server.Configuration).ShouldBe("unknown");
+        metrics = await agent.AtRest(server.Configuration);
+        metrics.Verdict(server.Configuration).ShouldBe("hazard");
+        LogRecord verdict = receiver.Logs.Last(log => log.EventName() == "kamotel.instance.verdict"
+            && log.Attributes.Get("kamotel.target") == server.Configuration);
+        verdict.Attributes.Get("kamotel.verdict").ShouldBe("hazard");
+        verdict.Attributes.Get("kamotel.reason").ShouldNotBeNullOrWhiteSpace();
+        int processes = 1 + Proc.Children(root).Length;
+        _ = await server.Stop();
+        metrics = await agent.MetricsWhen("the server to be gone", s => s.Count("kamotel_instances", ("target", server.Configuration)) == 0);
+        metrics.Sum("kamotel_exits_total", ("target", server.Configuration)).ShouldBe(processes);
     }
 
     [Fact]
@@ -118,7 +128,11 @@ public sealed class LifeTests
         int root = await server.PidFile();
         Samples metrics = await agent.AtRest(server.Configuration);
 
-        metrics.Verdict(server.Configuration).ShouldBe("exposed");
+        metrics.Verdict(server.Configuration).ShouldBe("hazard");
+        ScannedInstance scanned = (await Scan.Json()).Of(server);
+        scanned.Verdict.ShouldBe("hazard");
+        scanned.RootPid.ShouldBe(root);
+        scanned.Processes.ShouldBe(1 + Proc.Children(root).Length);
         metrics.Sum("kamotel_instances", ("target", server.Configuration)).ShouldBe(1);
         metrics.Sum("kamotel_execs_total", ("target", server.Configuration)).ShouldBe(1);
         metrics.Sum("kamotel_instance_processes", ("target", server.Configuration), ("role", "root")).ShouldBe(1);

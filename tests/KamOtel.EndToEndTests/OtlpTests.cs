@@ -64,7 +64,7 @@ public sealed class OtlpTests
         Samples metrics = await agent.AtRest(server.Configuration);
         DateTimeOffset after = DateTimeOffset.UtcNow;
 
-        Span[] Starts() => [.. receiver.Spans.Where(span => span.Attributes.Get("kamotel.target") == server.Configuration)];
+        Span[] Starts() => [.. receiver.Spans.Where(span => span.Name == "kamailio start" && span.Attributes.Get("kamotel.target") == server.Configuration)];
         await Until.True("two spans", () => Starts().Length >= 2);
         Span[] spans = Starts();
         spans.Length.ShouldBe(2);
@@ -73,9 +73,13 @@ public sealed class OtlpTests
         spans.Select(static span => span.Attributes.Get("process.pid")).ShouldBe([$"{first}", $"{second}"]);
         foreach (Span span in spans)
         {
-            span.Name.ShouldBe("kamailio start");
             span.ParentSpanId.ShouldBeEmpty();
-            span.Attributes.Get("kamotel.verdict").ShouldBe("exposed");
+            // The proof comes before the server is ready or right after, in the same trace.
+            Span[] OfTrace() => [.. receiver.Spans.Where(other => other.TraceId == span.TraceId)];
+            await Until.True("the hazard in the trace", () => OfTrace().Any(static s => s.Attributes.Get("kamotel.verdict") == "hazard"));
+            span.Attributes.Get("kamotel.verdict").ShouldBeOneOf("exposed", "hazard");
+            OfTrace().Where(other => other.SpanId != span.SpanId).ShouldAllBe(other => other.ParentSpanId == span.SpanId);
+            OfTrace().Single(static s => s.Attributes.Get("kamotel.verdict") == "hazard").Status.Code.ShouldBe(Status.Types.StatusCode.Error);
             span.Attributes.Get("kamotel.covered").ShouldBe("true");
             Time(span.StartTimeUnixNano).ShouldBeInRange(before.AddSeconds(-1), after);
             Time(span.EndTimeUnixNano).ShouldBeInRange(Time(span.StartTimeUnixNano).AddMilliseconds(1), after.AddSeconds(1));

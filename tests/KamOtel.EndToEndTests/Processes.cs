@@ -179,6 +179,9 @@ internal static class Proc
     public static int[] Children(int pid) =>
         [.. All().Where(child => Stat(child) is { } stat && stat[0] is not ("Z" or "X") && stat[1] == $"{pid}")];
 
+    /// <summary>The children of a process that ended and that it did not wait for.</summary>
+    public static int[] Zombies(int pid) => [.. All().Where(child => Stat(child) is { } stat && stat[0] == "Z" && stat[1] == $"{pid}")];
+
     /// <summary>The children of a process, their children and so on.</summary>
     public static int[] Descendants(int pid) => [.. Children(pid).SelectMany(static child => (int[])[child, .. Descendants(child)])];
 
