@@ -53,7 +53,7 @@ internal sealed class StoryPrinter(TextWriter output, bool colored) : IFleetSink
         });
 
     public void Confirmed(InstanceContext instance, InstanceSnapshot snapshot, ulong windowNs) =>
-        Print(instance, timeNs: null, snapshot.Root.Tgid, snapshot.Root.Tgid, "confirm", $"{snapshot.SharedUses.Select(static u => u.Process).Distinct().Count()} processes used shared slots {snapshot.SharedUses.Sum(static u => u.Count)} times in {windowNs / 1e9:0.0} s", Red);
+        Print(instance, timeNs: null, snapshot.Root.Tgid, snapshot.Root.Tgid, "confirm", $"shared slots were used {snapshot.SharedUses.Sum(static u => u.Count)} times in {windowNs / 1e9:0.0} s, by {snapshot.SharedUses.Select(static u => u.Process).Distinct().Count()} of {snapshot.Processes.Length} processes", Red);
 
     public void GapFound(InstanceContext instance, CoverageGaps gap, string detail, ulong timeNs) =>
         Print(instance, timeNs: null, instance.Id.Tgid, instance.Id.Tgid, "gap", $"{Words.Of(gap)}: {detail}", Yellow);

@@ -239,7 +239,7 @@ internal static class EventLog
                 attributes.Add("kamotel.shared_uses", uses);
                 attributes.Add("kamotel.processes", users);
                 attributes.Add("kamotel.window", item.WindowNs / 1e9);
-                return ("kamotel.instance.confirmed", uses > 0 ? LogLevel.Error : LogLevel.Warning, $"{users} processes used shared slots {uses} times in {item.WindowNs / 1e9:0.0} s");
+                return ("kamotel.instance.confirmed", uses > 0 ? LogLevel.Error : LogLevel.Warning, $"shared slots were used {uses} times in {item.WindowNs / 1e9:0.0} s, by {users} of {item.Snapshot.Processes.Length} processes");
             case ItemKind.Gap:
                 attributes.Add("kamotel.gap", Words.Of(item.Gap));
                 return ("kamotel.instance.gap", LogLevel.Warning, item.Detail!);

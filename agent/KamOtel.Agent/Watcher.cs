@@ -96,6 +96,7 @@ internal sealed partial class Watcher : IObservationHandler, IDisposable
     /// <summary>Waits for something to happen, at most until the next thing is due, and deals with it.</summary>
     public void Turn()
     {
+        Inspect();
         ulong now = BootClock.NowNs;
         ulong due = Math.Min(_fleet.Advance(now) ?? ulong.MaxValue, _fleet.NextInspectionNs ?? ulong.MaxValue);
         ulong wait = due > now ? ((due - now) / 1_000_000) + 1 : 0;

@@ -137,7 +137,7 @@ public sealed partial class Fleet
         {
             if (instance is { ReadyNs: null, LastForkNs: > 0 } && IsForking(instance))
             {
-                ulong due = instance.LastForkNs + _options.SettleNs;
+                ulong due = ReadyAtNs(instance);
                 if (due <= nowNs)
                 {
                     instance.ReadyNs = instance.LastForkNs;
@@ -172,6 +172,13 @@ public sealed partial class Fleet
             nowNs,
             [.. _instances.Values.OrderBy(static i => i.Context.StartedNs).ThenBy(static i => i.Context.Id.Tgid).Select(static i => i.Snapshot())],
             [.. _targets.OrderBy(static t => t.Key, StringComparer.Ordinal).Select(static t => t.Value.Snapshot(t.Key))]);
+    }
+
+    /// <summary>Its workers' inspection, when that is due within the same ticks, comes first: so it is ready with its verdict.</summary>
+    private ulong ReadyAtNs(Instance instance)
+    {
+        ulong due = instance.LastForkNs + _options.SettleNs;
+        return instance.Settling is { LastNs: var settled } && settled > due && settled <= due + (2 * ProcessId.NanosecondsPerTick) ? settled : due;
     }
 
     /// <summary>There is a worker: without one a server is not ready, however many there were.</summary>
