@@ -1,0 +1,62 @@
+using System.Text.Json;
+using KamOtel.Agent;
+using KamOtel.Diagnosis;
+using KamOtel.Tests.Diagnosis;
+
+namespace KamOtel.Tests.Agent;
+
+/// <summary>What a scan says of what the fleet knows.</summary>
+public sealed class ScanTests
+{
+    public static TheoryData<Verdict[], int> Codes => new()
+    {
+        { [], 2 },
+        { [Verdict.Safe, Verdict.Exposed], 0 },
+        { [Verdict.Safe, Verdict.Unknown], 2 },
+        { [Verdict.Unknown, Verdict.Hazard], 1 },
+        { [Verdict.Corrupted], 1 },
+    };
+
+    [Theory]
+    [MemberData(nameof(Codes))]
+    public void The_worst_server_decides_the_exit_code_and_no_server_is_no_answer(Verdict[] verdicts, int code) =>
+        ScanCommand.CodeOf([.. verdicts.Select(static v => Hazard().Server with { Verdict = v })]).ShouldBe(code);
+
+    [Fact]
+    public void The_document_has_what_is_known_and_null_for_what_is_not()
+    {
+        InstanceSnapshot server = Hazard().Server;
+        JsonElement instance = JsonDocument.Parse(ScanReport.Of([server]).ToJson()).RootElement.GetProperty("instances")[0];
+        instance.GetProperty("verdict").GetString().ShouldBe("hazard");
+        instance.GetProperty("kamailio").GetString().ShouldBe("5.6.3");
+        instance.GetProperty("openssl").ValueKind.ShouldBe(JsonValueKind.Null);
+        JsonElement slot = instance.GetProperty("sharedSlots")[0];
+        slot.GetProperty("value").GetString().ShouldBe("0x7f0000001000");
+        slot.GetProperty("mapping").GetString().ShouldBe("/dev/zero (deleted)");
+        slot.GetProperty("holders").EnumerateArray().Select(static h => h.GetInt32()).ShouldBe([10, 11, 12]);
+        slot.GetProperty("author").ValueKind.ShouldBe(JsonValueKind.Null);
+        instance.GetProperty("coverage").GetProperty("inspected").GetInt32().ShouldBe(3);
+    }
+
+    [Theory]
+    [InlineData(false)]
+    [InlineData(true)]
+    public void The_table_has_the_same_words_with_and_without_colour(bool colored)
+    {
+        var output = new StringWriter();
+        new ScanTable(output, colored).Print([Hazard().Server]);
+        string text = output.ToString();
+        text.Contains('\u001b', StringComparison.Ordinal).ShouldBe(colored);
+        text.ShouldContain("hazard");
+        text.ShouldContain("key 3 = 0x7f0000001000 in /dev/zero (deleted), held by 10, 11, 12");
+        text.ShouldContain("inspected: 3 of 3 processes");
+    }
+
+    private static History Hazard()
+    {
+        var history = new History();
+        history.Seed(10).Seed(11, 10).Seed(12, 10).Wait(2 * History.Second)
+            .Inspect(pid => history.Found(pid, History.Shared(3)), new ServerFacts { Kamailio = "5.6.3", Modules = ["tls"] });
+        return history;
+    }
+}
