@@ -31,10 +31,8 @@ internal sealed class ImpostorServer : IDisposable
     /// <returns>The folder.</returns>
     public string HideLibcrypto()
     {
-        string library = Directory.EnumerateFiles("/usr/lib", "libcrypto.so.*", new EnumerationOptions { RecurseSubdirectories = true, MaxRecursionDepth = 1 })
-            .First();
-        string folder = Directory.CreateDirectory(_scratch["hidden"]).FullName;
-        File.Copy(library, Path.Combine(folder, Path.GetFileName(library)));
+        string folder = _scratch["hidden"];
+        Libcrypto.CopyTo(folder);
         return folder;
     }
 
