@@ -71,7 +71,7 @@ internal static class ScanCommand
             ulong now = BootClock.NowNs;
             IReadOnlyList<InstanceSnapshot> instances = fleet.Snapshot(now).Instances;
             // Who is young, or changed while it was read, is read again.
-            if (fleet.NextInspectionNs is not { } next || next > end || instances.All(static i => i.IsConcluded && i.Processes.All(static p => p.Inspection != InspectionStatus.Gone)))
+            if (fleet.NextInspectionNs is not { } next || next > end || instances.All(static i => i.IsConcluded && i.Processes.All(static p => p.Settled && p.Inspection != InspectionStatus.Gone)))
             {
                 return instances;
             }

@@ -131,6 +131,7 @@ internal sealed class Instance(InstanceContext context)
                 .Select(p => new ProcessSnapshot(p.Id, p.ParentId, RoleOf(p), Slots(p), p.Ledger.Count - p.MainThreadSlots.Count)
                 {
                     Inspection = p.Inspection?.Status,
+                    Settled = p.Settled,
                     Holding = HoldingOf(p),
                 }),
         ],

@@ -92,6 +92,9 @@ public sealed record ProcessSnapshot(
     /// <summary>How its latest inspection ended; null when there was none.</summary>
     public InspectionStatus? Inspection { get; init; }
 
+    /// <summary>At its latest inspection it was old enough to have given up what it would not keep.</summary>
+    public bool Settled { get; init; }
+
     /// <summary>What its Thread#1 holds.</summary>
     public Holding Holding { get; init; }
 
