@@ -84,26 +84,6 @@ public sealed class BadInputTests
     }
 
     [Fact]
-    public async Task Without_the_privilege_the_agent_says_which_one_is_missing_and_what_helps()
-    {
-        Requirements.Bpf();
-        Requirements.Program("setpriv");
-        // Where nobody may go in, a copy does.
-        using var scratch = new Scratch();
-        File.Copy(Requirements.Binary, scratch["kamotel"]);
-        File.SetUnixFileMode(scratch["kamotel"], (UnixFileMode)Convert.ToInt32("755", 8));
-
-        Ended ended = await RunningProgram.Run(
-            "setpriv",
-            ["--reuid=nobody", "--regid=nogroup", "--clear-groups", "--", scratch["kamotel"], "run", "--listen", $"127.0.0.1:{Scratch.FreePort()}"]);
-
-        ended.Code.ShouldBe(77, ended.ToString());
-        ended.Errors.ShouldContain("CAP_BPF");
-        ended.Errors.ShouldContain("root");
-        IsAMessage(ended);
-    }
-
-    [Fact]
     public async Task A_kernel_without_types_is_named()
     {
         Requirements.Bpf();
