@@ -237,7 +237,7 @@ public sealed partial class Fleet
         Want(instance, parent.Forked == 1 ? observation.TimeNs : child.SettlesAtNs(_options.SettleNs));
         instance.Counters.Forks++;
         Target(instance.Context.Target).Forks++;
-        _sink.Forked(instance.Context, in observation, instance.RoleOf(child));
+        _sink.Forked(instance.Context, in observation, instance.RoleAtFork(parent, child));
     }
 
     private void Exit(in Observation observation)
@@ -256,7 +256,7 @@ public sealed partial class Fleet
         ExitKind kind = (observation.Status & 0x7f) != 0 ? ExitKind.Signal : observation.Status != 0 ? ExitKind.Error : ExitKind.Clean;
         instance.Counters.CountExit(kind);
         Target(instance.Context.Target).CountExit(kind);
-        _sink.Exited(instance.Context, in observation, instance.RoleOf(process));
+        _sink.Exited(instance.Context, in observation, instance.RoleAtEnd(process, observation.Status));
         if (IsDamage(observation.Status))
         {
             // The kernel side may not have seen the signal itself.
