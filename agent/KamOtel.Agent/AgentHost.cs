@@ -1,6 +1,9 @@
 using System.Net;
+using System.Net.Sockets;
+using System.Runtime.InteropServices;
 using KamOtel.Diagnosis;
 using KamOtel.Linux;
+using Microsoft.AspNetCore.Connections;
 using Microsoft.AspNetCore.Hosting.Server;
 using Microsoft.AspNetCore.Hosting.Server.Features;
 
@@ -19,17 +22,34 @@ internal static partial class AgentHost
     /// <exception cref="IOException">The address is taken or not ours.</exception>
     public static async Task<int> RunAsync(RunOptions options, StoryPrinter? story, CancellationToken cancellation)
     {
+        // The host listens for signals only once it starts; one that comes before it shall end it as well.
+        using var early = CancellationTokenSource.CreateLinkedTokenSource(cancellation);
+        using var terminated = PosixSignalRegistration.Create(PosixSignal.SIGTERM, End);
+        using var interrupted = PosixSignalRegistration.Create(PosixSignal.SIGINT, End);
+        void End(PosixSignalContext signal)
+        {
+            signal.Cancel = true;
+            early.Cancel();
+        }
         await using WebApplication app = Build(options, story, static services => services.AddHostedService<WatchLoop>());
         ILogger logger = app.Services.GetRequiredService<ILoggerFactory>().CreateLogger("kamotel");
-        foreach ((string name, string cut) in Settings.CutNames(options))
+        foreach (string warning in Settings.Warnings(options, Environment.GetEnvironmentVariables().Keys.Cast<string>()))
         {
-            NameIsCut(logger, name, cut);
+            Doubtful(logger, warning);
         }
+        var manager = new ServiceManager(Environment.GetEnvironmentVariable("NOTIFY_SOCKET"));
+        using CancellationTokenRegistration stopping = app.Lifetime.ApplicationStopping.Register(manager.Stopping);
         try
         {
-            await app.StartAsync(cancellation);
+            await app.StartAsync(early.Token);
         }
-        catch (IOException e)
+        catch (OperationCanceledException) when (early.IsCancellationRequested || app.Lifetime.ApplicationStopping.IsCancellationRequested)
+        {
+            // A signal during the start: what had started already ends in order.
+            await app.StopAsync(CancellationToken.None);
+            return Environment.ExitCode;
+        }
+        catch (Exception e) when (e is SocketException or IOException { InnerException: AddressInUseException })
         {
             throw new IOException($"{options.Listen} cannot be listened on: {(e.InnerException ?? e).Message}; choose another address with --listen", e);
         }
@@ -37,7 +57,8 @@ internal static partial class AgentHost
         {
             Listening(logger, address);
         }
-        await app.WaitForShutdownAsync(cancellation);
+        manager.Ready(app.Services.GetRequiredService<AgentState>().NotReady);
+        await app.WaitForShutdownAsync(early.Token);
         return Environment.ExitCode;
     }
 
@@ -45,12 +66,13 @@ internal static partial class AgentHost
     /// <param name="addWatch">Registers what watches: the watch loop, or a test's own.</param>
     public static WebApplication Build(RunOptions options, StoryPrinter? story, Action<IServiceCollection> addWatch)
     {
-        WebApplicationBuilder builder = WebApplication.CreateEmptyBuilder(new WebApplicationOptions { ApplicationName = "kamotel" });
+        // No file is served: the default, the working directory, may be gone.
+        WebApplicationBuilder builder = WebApplication.CreateEmptyBuilder(new WebApplicationOptions { ApplicationName = "kamotel", ContentRootPath = "/" });
         builder.Logging.SetMinimumLevel(options.LogLevel);
         builder.Logging.AddFilter("Microsoft", LogLevel.Warning);
         // It logs what fails the start, and throws it: once is enough, and the command line says it better.
         builder.Logging.AddFilter("Microsoft.Extensions.Hosting.Internal.Host", LogLevel.None);
-        builder.Logging.AddProvider(new StderrLoggerProvider(Console.Error, options.LogJson));
+        builder.Logging.AddProvider(new StderrLoggerProvider(StandardStreams.Error, options.LogJson));
         builder.WebHost.UseKestrelCore().ConfigureKestrel(kestrel =>
         {
             kestrel.AddServerHeader = false;
@@ -79,21 +101,25 @@ internal static partial class AgentHost
         WebApplication app = builder.Build();
         Instruments instruments = app.Services.GetRequiredService<Instruments>();
         AgentState state = app.Services.GetRequiredService<AgentState>();
-        app.MapGet("/metrics", async context =>
+        Page(app, "/metrics", async context =>
         {
             context.Response.ContentType = "text/plain; version=0.0.4; charset=utf-8";
             await instruments.WritePrometheusAsync(context.Response.Body, context.RequestAborted);
         });
-        app.MapGet("/healthz", static context => context.Response.WriteAsync("alive\n"));
-        app.MapGet("/readyz", context =>
+        Page(app, "/healthz", static context => context.Response.WriteAsync("alive\n"));
+        Page(app, "/readyz", context =>
         {
             string? reason = NotReady(state);
             context.Response.StatusCode = (int)(reason is null ? HttpStatusCode.OK : HttpStatusCode.ServiceUnavailable);
             return context.Response.WriteAsync((reason ?? "ready") + "\n");
         });
-        app.MapGet("/", static context => context.Response.WriteAsync("kamotel\n\n/metrics  what is seen, for Prometheus\n/healthz  the process lives\n/readyz   probes are attached and the ring is read\n"));
+        Page(app, "/", static context => context.Response.WriteAsync("kamotel\n\n/metrics  what is seen, for Prometheus\n/healthz  the process lives\n/readyz   probes are attached and the ring is read\n"));
         return app;
     }
+
+    /// <summary>A page to GET; to HEAD it answers the same, and the server leaves the body out.</summary>
+    private static void Page(WebApplication app, string path, RequestDelegate answer) =>
+        app.MapMethods(path, [HttpMethods.Get, HttpMethods.Head], answer);
 
     /// <summary>Why the agent is not ready, or null.</summary>
     private static string? NotReady(AgentState state)
@@ -109,6 +135,6 @@ internal static partial class AgentHost
     [LoggerMessage(Level = LogLevel.Information, Message = "listening on {Address}")]
     private static partial void Listening(ILogger logger, string address);
 
-    [LoggerMessage(Level = LogLevel.Warning, Message = "the kernel cuts the name {Name} to {Cut}: every program whose name begins so is watched")]
-    private static partial void NameIsCut(ILogger logger, string name, string cut);
+    [LoggerMessage(Level = LogLevel.Warning, Message = "{Message}")]
+    private static partial void Doubtful(ILogger logger, string message);
 }

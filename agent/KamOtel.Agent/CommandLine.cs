@@ -137,6 +137,13 @@ internal static class CommandLine
             await error.WriteLineAsync($"kamotel: error: {e.Message}");
             return ExitCode.Unavailable;
         }
+#pragma warning disable CA1031 // Whatever it is: the exit code is the one for it, and the place is told to whom it is reported.
+        catch (Exception e)
+#pragma warning restore CA1031
+        {
+            await error.WriteLineAsync($"kamotel: fault, please report it: {e}");
+            return ExitCode.Software;
+        }
     }
 
     private static (string Version, string Revision) ReadBuild()

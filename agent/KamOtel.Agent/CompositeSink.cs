@@ -17,7 +17,7 @@ internal sealed class CompositeSink(IFleetSink first, IFleetSink second) : IFlee
         second.Call(instance, in observation, in call);
     }
 
-    public void Forked(InstanceContext instance, in Observation observation, ProcessRole role)
+    public void Forked(InstanceContext instance, in Observation observation, ProcessRole? role)
     {
         first.Forked(instance, in observation, role);
         second.Forked(instance, in observation, role);

@@ -1,29 +1,34 @@
 using OpenTelemetry;
+using OpenTelemetry.Metrics;
 
 namespace KamOtel.Agent;
 
-/// <summary>Counts what the exporter behind it took and what it could not send.</summary>
-internal sealed class CountingExporter<T>(BaseExporter<T> inner, TelemetryCounters counters, Signal signal) : BaseExporter<T>
+/// <summary>Reports what the exporter behind it took and what it could not send.</summary>
+internal sealed class CountingExporter<T>(BaseExporter<T> inner, ExportReport report) : BaseExporter<T>
     where T : class
 {
     public override ExportResult Export(in Batch<T> batch)
     {
         long count = batch.Count;
         ExportResult result = inner.Export(in batch);
-        if (result == ExportResult.Success)
-        {
-            counters.CountExported(signal, count);
-        }
-        else
-        {
-            counters.CountDropped(signal, DropReason.ExportFailed, count);
-        }
+        report.Ended(result == ExportResult.Success, count);
         return result;
     }
 
     protected override bool OnForceFlush(int timeoutMilliseconds) => inner.ForceFlush(timeoutMilliseconds);
 
     protected override bool OnShutdown(int timeoutMilliseconds) => inner.Shutdown(timeoutMilliseconds);
+}
+
+/// <summary>Reports of each export of metrics whether the endpoint took it. They have no items: an export tells all of them.</summary>
+internal sealed class CountingReader(BaseExporter<Metric> exporter, int intervalMs, ExportReport report) : PeriodicExportingMetricReader(exporter, intervalMs)
+{
+    protected override bool OnCollect(int timeoutMilliseconds)
+    {
+        bool taken = base.OnCollect(timeoutMilliseconds);
+        report.Ended(taken, 1);
+        return taken;
+    }
 }
 
 /// <summary>

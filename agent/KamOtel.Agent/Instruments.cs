@@ -98,13 +98,13 @@ internal sealed class Instruments : IDisposable
         Counter("kamotel.confirm_windows", "{window}", "Times that the use of shared slots was watched.", [], static s => [new Sample(s.ConfirmWindows)]),
         Gauge("kamotel.ring.size", "By", "Size of the ring between kernel and agent.", [], static s => [new Sample(s.RingBytes)]),
         Gauge("kamotel.ring.used", "By", "Bytes in the ring that wait to be read.", [], static s => [new Sample(s.RingUsedBytes)]),
-        new("kamotel.telemetry.exported", InstrumentKind.Counter, "{item}", "Log records and spans that the OTLP endpoint took.", ["signal"], static (_, t) =>
-            Enum.GetValues<Signal>().Select(signal => new Sample(t.Exported(signal), Lower(signal)))),
-        new("kamotel.telemetry.dropped", InstrumentKind.Counter, "{item}", "Log records and spans that did not leave, by reason.", ["signal", "reason"], static (_, t) =>
+        new("kamotel.telemetry.exported", InstrumentKind.Counter, "{item}", "Log records, spans and exports of metrics that the OTLP endpoint took.", ["signal"], static (_, t) =>
+            Enum.GetValues<Signal>().Select(signal => new Sample(t.Exported(signal), Words.Of(signal)))),
+        new("kamotel.telemetry.dropped", InstrumentKind.Counter, "{item}", "Log records, spans and exports of metrics that did not leave, by reason.", ["signal", "reason"], static (_, t) =>
             Enum.GetValues<Signal>().SelectMany(signal => new[]
             {
-                new Sample(t.Dropped(signal, DropReason.QueueFull), Lower(signal), "queue_full"),
-                new Sample(t.Dropped(signal, DropReason.ExportFailed), Lower(signal), "export_failed"),
+                new Sample(t.Dropped(signal, DropReason.QueueFull), Words.Of(signal), "queue_full"),
+                new Sample(t.Dropped(signal, DropReason.ExportFailed), Words.Of(signal), "export_failed"),
             })),
         Gauge("kamotel.build.info", "1", "1, with what was built.", ["version", "revision"], static _ => [new Sample(1, CommandLine.Build.Version, CommandLine.Build.Revision)]),
         Gauge("kamotel.agent.memory", "By", "Resident memory of the agent.", [], static _ => [new Sample(Environment.WorkingSet)]),
@@ -159,8 +159,6 @@ internal sealed class Instruments : IDisposable
         Verdict.Unknown => 1,
         _ => (int)verdict,
     };
-
-    private static string Lower(Signal signal) => signal == Signal.Logs ? "logs" : "traces";
 
     private void AddToMeter(Instrument instrument)
     {

@@ -33,9 +33,16 @@ internal sealed partial class Libraries(KernelSide kernel, ILogger logger) : IDi
     private readonly Dictionary<FileKey, LibraryState> _probedKeys = [];
     private readonly Dictionary<FileIdentity, LibraryState> _byIdentity = [];
     private readonly List<BpfLink> _links = [];
+    private string? _denied;
 
     /// <summary>Files that carry probes.</summary>
     public ImmutableArray<ProbedLibrary> Probed { get; private set; } = [];
+
+    /// <summary>
+    /// Why not one probe is attached although there is a libcrypto: a privilege is missing. Null when there is a probe, or
+    /// nothing to probe.
+    /// </summary>
+    public string? Denied => Probed.IsEmpty ? _denied : null;
 
     /// <summary>Files that should carry probes and do not.</summary>
     public long Failures { get; private set; }
@@ -75,12 +82,19 @@ internal sealed partial class Libraries(KernelSide kernel, ILogger logger) : IDi
     {
         if (!RegularFile.Open(path).TryGet(out SafeFileHandle? file, out ProcFailure failure))
         {
-            return Failed(path, failure.Detail);
+            return failure.Status == ProcStatus.Denied ? FailedForPrivilege(path, failure.Detail) : Failed(path, failure.Detail);
         }
         using (file)
         {
             return Offer(file, path);
         }
+    }
+
+    /// <summary>A libcrypto is there and could not be opened. Somebody else says so.</summary>
+    public LibraryState NotOpened(string path, ProcFailure failure)
+    {
+        _denied ??= failure.Status == ProcStatus.Denied ? failure.Detail : null;
+        return new LibraryState(path, [], ProbedNs: null, failure.Detail);
     }
 
     /// <inheritdoc/>
@@ -125,7 +139,7 @@ internal sealed partial class Libraries(KernelSide kernel, ILogger logger) : IDi
         }
         catch (BpfException e)
         {
-            return Failed(path, e.Message);
+            return e.Denied ? FailedForPrivilege(path, e.Message) : Failed(path, e.Message);
         }
     }
 
@@ -146,6 +160,7 @@ internal sealed partial class Libraries(KernelSide kernel, ILogger logger) : IDi
             {
                 // One refused probe does not take the others with it, but the file is not covered.
                 refused = e.Message;
+                _denied ??= e.Denied ? $"{path}: {e.Message}" : null;
             }
         }
         ImmutableArray<string> attached = names.ToImmutable();
@@ -157,6 +172,12 @@ internal sealed partial class Libraries(KernelSide kernel, ILogger logger) : IDi
         return refused is null
             ? new LibraryState(path, attached, BootClock.NowNs, Error: null)
             : Failed(path, refused) with { Functions = attached };
+    }
+
+    private LibraryState FailedForPrivilege(string path, string reason)
+    {
+        _denied ??= reason;
+        return Failed(path, reason);
     }
 
     private LibraryState Failed(string path, string reason)

@@ -1,3 +1,4 @@
+using System.Buffers;
 using OpenTelemetry.Exporter;
 
 namespace KamOtel.Agent;
@@ -13,6 +14,13 @@ internal sealed class OtlpSettings
         "OTEL_BSP_SCHEDULE_DELAY", "OTEL_BSP_EXPORT_TIMEOUT", "OTEL_BSP_MAX_QUEUE_SIZE", "OTEL_BSP_MAX_EXPORT_BATCH_SIZE",
     ];
 
+    /// <summary>Files that the SDK reads for TLS.</summary>
+    private static readonly string[] Files = ["OTEL_EXPORTER_OTLP_CERTIFICATE", "OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE", "OTEL_EXPORTER_OTLP_CLIENT_KEY"];
+
+    /// <summary>What may stand in a header's name, by RFC 9110.</summary>
+    private static readonly SearchValues<char> NameCharacters =
+        SearchValues.Create("!#$%&'*+-.^_`|~0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz");
+
     private readonly Func<string, string?> _environment;
 
     private OtlpSettings(Func<string, string?> environment) => _environment = environment;
@@ -24,6 +32,12 @@ internal sealed class OtlpSettings
     public bool Metrics { get; private init; }
 
     public bool Any => Logs || Traces || Metrics;
+
+    /// <summary>Certificates or keys of one's own are named.</summary>
+    public bool OwnCertificates => Files.Any(name => Value(_environment, name) is not null);
+
+    /// <summary>The variables that are the likely cause when the SDK refuses the settings.</summary>
+    public string Suspects => OwnCertificates ? string.Join(", ", Files.Where(name => Value(_environment, name) is not null)) : "OTEL_EXPORTER_OTLP_*";
 
     /// <summary>How often metrics are sent, in milliseconds.</summary>
     public int MetricIntervalMs { get; private init; } = 60_000;
@@ -66,6 +80,11 @@ internal sealed class OtlpSettings
         // The general variables are read by the options themselves.
         CheckUri("OTEL_EXPORTER_OTLP_ENDPOINT");
         CheckProtocol("OTEL_EXPORTER_OTLP_PROTOCOL");
+        _ = CheckHeaders("OTEL_EXPORTER_OTLP_HEADERS");
+        foreach (string name in Files)
+        {
+            CheckFile(name);
+        }
         var options = new OtlpExporterOptions();
         string prefix = $"OTEL_EXPORTER_OTLP_{signal}_";
         if (CheckProtocol(prefix + "PROTOCOL") is { } protocol)
@@ -76,7 +95,7 @@ internal sealed class OtlpSettings
         {
             options.Endpoint = endpoint;
         }
-        if (Value(_environment, prefix + "HEADERS") is { } headers)
+        if (CheckHeaders(prefix + "HEADERS") is { } headers)
         {
             options.Headers = headers;
         }
@@ -102,6 +121,44 @@ internal sealed class OtlpSettings
         : Uri.TryCreate(text, UriKind.Absolute, out Uri? uri) && uri.Scheme is "http" or "https"
             ? uri
             : throw new UsageException($"{name}: '{text}' is not of the form http://HOST:PORT or https://HOST:PORT");
+
+    /// <summary>The values are not shown: they are for passwords.</summary>
+    private string? CheckHeaders(string name)
+    {
+        if (Value(_environment, name) is not { } text)
+        {
+            return null;
+        }
+        // As the SDK reads it: decoded first, then taken apart; the last may be empty.
+        string[] items = Uri.UnescapeDataString(text).Split(',');
+        for (int i = 0; i < items.Length; i++)
+        {
+            string[] pair = items[i].Split('=', 2);
+            string header = pair[0].Trim();
+            bool empty = i > 0 && i == items.Length - 1 && items[i].Length == 0;
+            if (!empty && (pair.Length != 2 || header.Length == 0 || header.AsSpan().ContainsAnyExcept(NameCharacters) || pair[1].Any(char.IsControl)))
+            {
+                throw new UsageException($"{name}: item {i + 1} is not of the form NAME=VALUE; items are separated by commas (it is not shown, as it may be secret)");
+            }
+        }
+        return text;
+    }
+
+    private void CheckFile(string name)
+    {
+        if (Value(_environment, name) is not { } path)
+        {
+            return;
+        }
+        try
+        {
+            using FileStream file = File.OpenRead(path);
+        }
+        catch (Exception e) when (e is IOException or UnauthorizedAccessException)
+        {
+            throw new UsageException($"{name}: '{path}' cannot be read: {e.Message}");
+        }
+    }
 
     private string? CheckProtocol(string name) => Value(_environment, name) switch
     {

@@ -1,1 +1,2 @@
-return await KamOtel.Agent.CommandLine.RunAsync(args, Console.Out, Console.Error);
+KamOtel.Agent.StandardStreams.Secure();
+return await KamOtel.Agent.CommandLine.RunAsync(args, KamOtel.Agent.StandardStreams.Output, KamOtel.Agent.StandardStreams.Error);

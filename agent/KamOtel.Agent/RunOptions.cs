@@ -68,14 +68,21 @@ internal static class Settings
 {
     private const int NameLength = 15;
     private const int MaxRing = 1 << 30;
+    private const int MaxNames = 64;
+
+    /// <summary>
+    /// Variables that are no settings, and nobody's mistake: the scripts take the first; Kubernetes sets the others beside a
+    /// service of that name.
+    /// </summary>
+    private static readonly string[] OtherVariables = ["KAMOTEL_BINARY", "KAMOTEL_PORT", "KAMOTEL_PORT_", "KAMOTEL_SERVICE_"];
 
     public static IReadOnlyList<Setting> All { get; } =
     [
         new("listen", "ADDRESS:PORT", "where /metrics, /healthz and /readyz are served; port 0 picks a free one (default 127.0.0.1:9464)", IsList: false, static (o, v) =>
             // Without brackets the last group of an IPv6 address would pass for a port.
             o.Listen = IPEndPoint.TryParse(v[0], out IPEndPoint? address) && v[0].AsSpan(v[0].LastIndexOf(']') + 1).Count(':') == 1 ? address : throw new FormatException()),
-        new("watch", "NAME", "name of a program to watch; may be repeated (default kamailio and opensips)", IsList: true, static (o, v) =>
-            o.Watch = v.Count > 0 && v.Count <= 64 && v.All(static n => n.Length > 0 && !n.Contains('/', StringComparison.Ordinal)) ? [.. v.Distinct(StringComparer.Ordinal)] : throw new FormatException()),
+        new("watch", "NAME", "name of a program to watch; may be repeated, or names separated by commas, 1 to 64 in all (default kamailio and opensips)", IsList: true, static (o, v) =>
+            o.Watch = Names(v)),
         new("ringBytes", "BYTES", "size of the ring between kernel and agent: a power of two from 4096 to 1073741824 (default 4194304)", IsList: false, static (o, v) =>
             o.RingBytes = int.TryParse(v[0], NumberStyles.None, CultureInfo.InvariantCulture, out int n) && n is >= 4096 and <= MaxRing && (n & (n - 1)) == 0 ? n : throw new FormatException()),
         new("settle", "SECONDS", "quiet time after the last fork after which a server counts as started, and age at which a worker counts as settled, 0.05 to 600 (default 1)", IsList: false, static (o, v) =>
@@ -103,18 +110,53 @@ internal static class Settings
         {
             setting.Apply(options, values.Count > 0 || setting.IsList ? values : throw new FormatException());
         }
+        catch (LimitException e)
+        {
+            throw new UsageException($"{source}: {e.Message}");
+        }
         catch (FormatException)
         {
             throw new UsageException($"{source}: '{string.Join(",", values)}' is not of the form {setting.Form}: {setting.Help}");
         }
     }
 
+    private static bool IsUnknown(string variable) =>
+        variable.StartsWith("KAMOTEL_", StringComparison.Ordinal)
+        && !OtherVariables.Any(other => other.EndsWith('_') ? variable.StartsWith(other, StringComparison.Ordinal) : variable == other)
+        && All.All(s => s.Variable != variable);
+
+    private static string[] Names(IReadOnlyList<string> values)
+    {
+        string[] names = [.. values.SelectMany(static v => v.Split(',', StringSplitOptions.TrimEntries)).Distinct(StringComparer.Ordinal)];
+        return names.Any(static n => n.Length == 0 || n.Contains('/', StringComparison.Ordinal)) ? throw new FormatException()
+            : names.Length is >= 1 and <= MaxNames ? names
+            : throw new LimitException($"{names.Length} names are given, and 1 to {MaxNames} are taken");
+    }
+
     private static double Seconds(string value, double least, double most) =>
         double.TryParse(value, NumberStyles.AllowDecimalPoint, CultureInfo.InvariantCulture, out double seconds) && seconds >= least && seconds <= most ? seconds : throw new FormatException();
+
+    /// <summary>What may not be as it was meant, though it is no error; a sentence each.</summary>
+    /// <param name="options">What is in force.</param>
+    /// <param name="variables">The names of all variables of the environment.</param>
+    public static IEnumerable<string> Warnings(RunOptions options, IEnumerable<string> variables)
+    {
+        foreach (string name in variables.Where(IsUnknown).Order(StringComparer.Ordinal))
+        {
+            yield return $"{name} is no setting and changes nothing; 'kamotel run --help' lists them";
+        }
+        foreach ((string name, string cut) in CutNames(options))
+        {
+            yield return $"the kernel cuts the name {name} to {cut}: every program whose name begins so is watched";
+        }
+    }
 
     /// <summary>The names that the kernel will cut: what they are cut to.</summary>
     public static IEnumerable<(string Name, string Cut)> CutNames(RunOptions options) =>
         options.Watch
             .Select(static n => (Name: n, Cut: Diagnosis.TaskName.From(n).ToString()))
             .Where(static pair => System.Text.Encoding.UTF8.GetByteCount(pair.Name) > NameLength);
+
+    /// <summary>As many values are not taken; the message says how many are.</summary>
+    private sealed class LimitException(string message) : FormatException(message);
 }

@@ -5,7 +5,7 @@ using KamOtel.Linux;
 namespace KamOtel.Agent;
 
 /// <summary><c>kamotel scan</c>: what is true now of the servers on this host. Needs neither the agent nor a probe.</summary>
-internal static class ScanCommand
+internal static partial class ScanCommand
 {
     /// <summary>Reading a server whose processes come and go is tried for so much longer than they need to settle, in nanoseconds.</summary>
     private const ulong PatienceNs = 1_000_000_000;
@@ -18,7 +18,12 @@ internal static class ScanCommand
         {
             try
             {
-                instances = Look(options, loggers.CreateLogger("kamotel"));
+                ILogger logger = loggers.CreateLogger("kamotel");
+                foreach (string warning in Settings.Warnings(options, Environment.GetEnvironmentVariables().Keys.Cast<string>()))
+                {
+                    Doubtful(logger, warning);
+                }
+                instances = Look(options, logger);
             }
             catch (Exception e) when (e is BpfException or IOException)
             {
@@ -81,4 +86,7 @@ internal static class ScanCommand
             }
         }
     }
+
+    [LoggerMessage(Level = LogLevel.Warning, Message = "{Message}")]
+    private static partial void Doubtful(ILogger logger, string message);
 }

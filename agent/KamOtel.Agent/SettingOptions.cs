@@ -1,4 +1,5 @@
 using System.CommandLine;
+using System.CommandLine.Parsing;
 
 namespace KamOtel.Agent;
 
@@ -36,10 +37,19 @@ internal sealed class SettingOptions
 
     /// <summary>The options in force.</summary>
     /// <exception cref="UsageException">Something is wrong; the message says where and how it should be.</exception>
-    public RunOptions Load(ParseResult parsed) => Configuration.Load(
-        parsed.GetValue(File),
-        Environment.GetEnvironmentVariable,
-        _options.Where(o => parsed.GetResult(o.Option) is { Implicit: false }).Select(o => (o.Setting, (IReadOnlyList<string>)Chosen(o.Setting, parsed.GetValue(o.Option)!))));
+    public RunOptions Load(ParseResult parsed)
+    {
+        // The parser is content when one of two has a value.
+        if (parsed.CommandResult.Children.OfType<OptionResult>()
+            .FirstOrDefault(static o => o.Option.Arity.MinimumNumberOfValues > 0 && o.IdentifierTokenCount > o.Tokens.Count) is { } empty)
+        {
+            throw new UsageException($"{empty.Option.Name}: a value is missing");
+        }
+        return Configuration.Load(
+            parsed.GetValue(File),
+            Environment.GetEnvironmentVariable,
+            _options.Where(o => parsed.GetResult(o.Option) is { Implicit: false }).Select(o => (o.Setting, (IReadOnlyList<string>)Chosen(o.Setting, parsed.GetValue(o.Option)!))));
+    }
 
     private static string[] Chosen(Setting setting, string[] values) => setting.IsList ? values : [values[^1]];
 }

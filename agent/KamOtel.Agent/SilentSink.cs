@@ -15,7 +15,7 @@ internal sealed class SilentSink : IFleetSink
     {
     }
 
-    public void Forked(InstanceContext instance, in Observation observation, ProcessRole role)
+    public void Forked(InstanceContext instance, in Observation observation, ProcessRole? role)
     {
     }
 

@@ -22,6 +22,7 @@ internal sealed class StartTrace(InstanceContext instance) : SpanItem
     private ulong _endNs;
     private InstanceSnapshot? _ready;
     private string? _failure;
+    private bool _forked;
 
     /// <summary>Its place in the trace, once it was sent.</summary>
     public ActivityContext Context { get; private set; }
@@ -41,15 +42,20 @@ internal sealed class StartTrace(InstanceContext instance) : SpanItem
             ["kamotel.value.kind"] = Words.Of(item.Call.Value),
         }));
 
-    public void AddFork(in TelemetryItem item) => AddEvent(new ActivityEvent(
-        "fork",
-        WallClock.ToTime(item.TimeNs),
-        new ActivityTagsCollection
+    public void AddFork(in TelemetryItem item)
+    {
+        _forked = true;
+        var tags = new ActivityTagsCollection
         {
             ["process.pid"] = (long)item.Observation.Other.Tgid,
             ["process.parent_pid"] = (long)item.Observation.Process.Tgid,
-            ["kamotel.role"] = Words.Of(item.Role),
-        }));
+        };
+        if (item.Forked is { } role)
+        {
+            tags["kamotel.role"] = Words.Of(role);
+        }
+        AddEvent(new ActivityEvent("fork", WallClock.ToTime(item.TimeNs), tags));
+    }
 
     public void EndReady(in TelemetryItem item)
     {
@@ -57,9 +63,10 @@ internal sealed class StartTrace(InstanceContext instance) : SpanItem
         _endNs = item.TimeNs;
     }
 
-    public void EndFailed(in TelemetryItem item)
+    /// <summary>It ended before it was ready. What never forked and is content was no start, but a look at the configuration, say.</summary>
+    public void EndEarly(in TelemetryItem item)
     {
-        _failure = $"ended before it was ready: {Words.OfStatus(item.Observation.Status)}";
+        _failure = item.Observation.Status == 0 && !_forked ? null : $"ended before it was ready: {Words.OfStatus(item.Observation.Status)}";
         _endNs = item.TimeNs;
     }
 
@@ -86,7 +93,7 @@ internal sealed class StartTrace(InstanceContext instance) : SpanItem
             span.SetTag("kamotel.covered", ready.Gaps == CoverageGaps.None);
             span.SetStatus(ready.Verdict >= Verdict.Hazard ? ActivityStatusCode.Error : ActivityStatusCode.Unset, ready.Verdict >= Verdict.Hazard ? ready.Reason : null);
         }
-        else
+        else if (_failure is not null)
         {
             span.SetStatus(ActivityStatusCode.Error, _failure);
         }
@@ -196,7 +203,7 @@ internal sealed class StartTraces(TelemetryCounters counters)
                 _over[id] = start;
                 return start;
             case ItemKind.Ended:
-                start.EndFailed(in item);
+                start.EndEarly(in item);
                 _ = _starts.Remove(id);
                 return start;
             default:

@@ -12,7 +12,7 @@ internal sealed class StoryPrinter(TextWriter output, bool colored) : IFleetSink
     private const string Bold = "1";
 
     public void InstanceFound(InstanceContext instance, in Observation observation) =>
-        Print(instance, observation.TimeNs, observation.Process.Tgid, observation.Tid, instance.SinceExec ? "exec" : "found", instance.SinceExec ? instance.Program : $"{instance.Program}, running already", Bold);
+        Print(instance, observation.TimeNs, observation.Process.Tgid, observation.Tid, instance.SinceExec ? "exec" : "found", instance.SinceExec ? $"{instance.Program}: {instance.Target}" : $"{instance.Program}, running already: {instance.Target}", Bold);
 
     public void Call(InstanceContext instance, in Observation observation, in CallContext call)
     {
@@ -34,8 +34,8 @@ internal sealed class StoryPrinter(TextWriter output, bool colored) : IFleetSink
         Print(instance, observation.TimeNs, observation.Process.Tgid, observation.Tid, Words.Of(observation.Kind), $"{when} {key}{value}{(call.ReplacesInherited ? ", replaces the inherited one" : "")}", telling ? Yellow : "");
     }
 
-    public void Forked(InstanceContext instance, in Observation observation, ProcessRole role) =>
-        Print(instance, observation.TimeNs, observation.Process.Tgid, observation.Tid, "fork", $"{Words.Of(role)} {observation.Other.Tgid}", Dim);
+    public void Forked(InstanceContext instance, in Observation observation, ProcessRole? role) =>
+        Print(instance, observation.TimeNs, observation.Process.Tgid, observation.Tid, "fork", $"{(role is { } known ? Words.Of(known) : "child")} {observation.Other.Tgid}", Dim);
 
     public void Exited(InstanceContext instance, in Observation observation, ProcessRole role) =>
         Print(instance, observation.TimeNs, observation.Process.Tgid, observation.Tid, "exit", $"{Words.Of(role)}: {Words.OfStatus(observation.Status)}", (observation.Status & 0x7f) is not 0 and not 15 ? Red : Dim);

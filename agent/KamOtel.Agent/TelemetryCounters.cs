@@ -1,6 +1,6 @@
 namespace KamOtel.Agent;
 
-/// <summary>The kinds of telemetry that leave by OTLP in items.</summary>
+/// <summary>The kinds of telemetry that leave by OTLP.</summary>
 internal enum Signal
 {
     /// <summary>Log records.</summary>
@@ -8,6 +8,9 @@ internal enum Signal
 
     /// <summary>Spans.</summary>
     Traces,
+
+    /// <summary>Metrics: counted by exports, as each tells all of them.</summary>
+    Metrics,
 }
 
 /// <summary>Why an item did not leave.</summary>
@@ -20,12 +23,12 @@ internal enum DropReason
     ExportFailed,
 }
 
-/// <summary>What became of each log record and span: nothing is lost silently. Any thread.</summary>
+/// <summary>What became of each log record, span and export of metrics: nothing is lost silently. Any thread.</summary>
 internal sealed class TelemetryCounters
 {
-    private readonly long[] _offered = new long[2];
-    private readonly long[] _exported = new long[2];
-    private readonly long[] _dropped = new long[4];
+    private readonly long[] _offered = new long[3];
+    private readonly long[] _exported = new long[3];
+    private readonly long[] _dropped = new long[6];
 
     public long Exported(Signal signal) => Volatile.Read(ref _exported[(int)signal]);
 

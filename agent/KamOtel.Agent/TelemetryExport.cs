@@ -48,30 +48,30 @@ internal sealed partial class TelemetryExport(OtlpSettings settings, TelemetrySi
             _metrics = Sdk.CreateMeterProviderBuilder()
                 .SetResourceBuilder(resource)
                 .AddMeter(Instruments.Scope)
-                .AddReader(new PeriodicExportingMetricReader(new OtlpMetricExporter(settings.For("METRICS")), settings.MetricIntervalMs))
+                .AddReader(new CountingReader(Make(Signal.Metrics, static o => new OtlpMetricExporter(o), out ExportReport report), settings.MetricIntervalMs, report))
                 .Build();
         }
         if (settings.Traces)
         {
             var batch = new BatchExportActivityProcessorOptions();
             _traceQueue = batch.MaxQueueSize;
-            var exporter = new OtlpTraceExporter(settings.For("TRACES"));
+            OtlpTraceExporter exporter = Make(Signal.Traces, static o => new OtlpTraceExporter(o), out ExportReport report);
             _tracer = Sdk.CreateTracerProviderBuilder()
                 .SetResourceBuilder(resource)
                 .SetSampler(new AlwaysOnSampler()) // A start is seldom, and each matters.
                 .AddSource(Instruments.Scope)
                 .AddProcessor(new BindingProcessor<Activity>(exporter))
                 .AddProcessor(new BatchActivityExportProcessor(
-                    new CountingExporter<Activity>(exporter, counters, Signal.Traces), batch.MaxQueueSize, batch.ScheduledDelayMilliseconds, batch.ExporterTimeoutMilliseconds, batch.MaxExportBatchSize))
+                    new CountingExporter<Activity>(exporter, report), batch.MaxQueueSize, batch.ScheduledDelayMilliseconds, batch.ExporterTimeoutMilliseconds, batch.MaxExportBatchSize))
                 .Build();
         }
         if (settings.Logs)
         {
             var batch = new BatchExportLogRecordProcessorOptions();
             _logQueue = batch.MaxQueueSize;
-            var exporter = new OtlpLogExporter(settings.For("LOGS"));
+            OtlpLogExporter exporter = Make(Signal.Logs, static o => new OtlpLogExporter(o), out ExportReport report);
             _logProcessor = new BatchLogRecordExportProcessor(
-                new CountingExporter<LogRecord>(exporter, counters, Signal.Logs), batch.MaxQueueSize, batch.ScheduledDelayMilliseconds, batch.ExporterTimeoutMilliseconds, batch.MaxExportBatchSize);
+                new CountingExporter<LogRecord>(exporter, report), batch.MaxQueueSize, batch.ScheduledDelayMilliseconds, batch.ExporterTimeoutMilliseconds, batch.MaxExportBatchSize);
             _loggers = LoggerFactory.Create(logging => logging.AddOpenTelemetry(options =>
             {
                 options.SetResourceBuilder(resource);
@@ -111,6 +111,22 @@ internal sealed partial class TelemetryExport(OtlpSettings settings, TelemetrySi
         // The providers were shut down within their time; disposing them waits for a hanging endpoint without end.
         _source.Dispose();
         _stopping.Dispose();
+    }
+
+    /// <summary>An exporter, and the report of what becomes of its exports.</summary>
+    private T Make<T>(Signal signal, Func<OtlpExporterOptions, T> make, out ExportReport report)
+    {
+        report = new ExportReport(signal, counters, logger);
+        OtlpExporterOptions options = report.Watch(settings.For(Words.Of(signal).ToUpperInvariant()), settings.OwnCertificates);
+        try
+        {
+            return make(options);
+        }
+        catch (Exception e) when (e is ArgumentException or InvalidOperationException or NotSupportedException or IOException)
+        {
+            // A certificate that is none, say: the SDK looks into the files.
+            throw new UsageException($"{settings.Suspects}: the exporter of {Words.Of(signal)} cannot be made: {e.Message}");
+        }
     }
 
     private async Task DrainAsync()

@@ -27,6 +27,9 @@ internal readonly record struct TelemetryItem(ItemKind Kind, InstanceContext Ins
 
     public ProcessRole Role { get; init; }
 
+    /// <summary>Forked: what the child is, or null when only the future tells.</summary>
+    public ProcessRole? Forked { get; init; }
+
     public InstanceSnapshot? Snapshot { get; init; }
 
     public CoverageGaps Gap { get; init; }
@@ -66,8 +69,8 @@ internal sealed class TelemetrySink(OtlpSettings settings, TelemetryCounters cou
     public void Call(InstanceContext instance, in Observation observation, in CallContext call) =>
         Offer(new TelemetryItem(ItemKind.Call, instance) { Observation = observation, Call = call, TimeNs = observation.TimeNs });
 
-    public void Forked(InstanceContext instance, in Observation observation, ProcessRole role) =>
-        Offer(new TelemetryItem(ItemKind.Forked, instance) { Observation = observation, Role = role, TimeNs = observation.TimeNs });
+    public void Forked(InstanceContext instance, in Observation observation, ProcessRole? role) =>
+        Offer(new TelemetryItem(ItemKind.Forked, instance) { Observation = observation, Forked = role, TimeNs = observation.TimeNs });
 
     public void Exited(InstanceContext instance, in Observation observation, ProcessRole role) =>
         Offer(new TelemetryItem(ItemKind.Exited, instance) { Observation = observation, Role = role, TimeNs = observation.TimeNs });

@@ -89,7 +89,6 @@ internal sealed partial class Watcher : IObservationHandler, IDisposable
         Seed();
         Inspect();
         Publish();
-        _state.SetNotReady(null);
         Watching(_logger, string.Join(", ", _options.Watch), _libraries.Probed.Length, BpfObject.LibbpfVersion);
     }
 
@@ -251,6 +250,7 @@ internal sealed partial class Watcher : IObservationHandler, IDisposable
     private void OfferMapping(ProcessId process, string path, ulong start, ulong end, ulong mappedNs)
     {
         LibraryState library;
+        bool opened = true;
         // The mapping may have been split since, or map_files be forbidden: then the path will do.
         if (_proc.OpenMapping(process.Tgid, start, end).TryGet(out SafeFileHandle? file)
             || _proc.OpenRooted(process.Tgid, path).TryGet(out file, out ProcFailure failure))
@@ -262,8 +262,8 @@ internal sealed partial class Watcher : IObservationHandler, IDisposable
         }
         else if (Path.GetFileName(path).StartsWith("libcrypto", StringComparison.Ordinal))
         {
-            NotOpened(_logger, path, process.Tgid, failure.Detail);
-            library = new LibraryState(path, [], ProbedNs: null, failure.Detail);
+            library = _libraries.NotOpened(path, failure);
+            opened = false;
         }
         else
         {
@@ -273,7 +273,11 @@ internal sealed partial class Watcher : IObservationHandler, IDisposable
         {
             return;
         }
-        _fleet.LibraryMapped(process, path, mappedNs, library.Error is null ? library.ProbedNs : null);
+        // Once for a server, not for each of its workers.
+        if (_fleet.LibraryMapped(process, path, mappedNs, library.Error is null ? library.ProbedNs : null) && !opened)
+        {
+            NotOpened(_logger, path, process.Tgid, library.Error!);
+        }
         if (mappedNs != 0 && library.ProbedNs > mappedNs)
         {
             _attachDelay((library.ProbedNs.Value - mappedNs) / 1e9);
@@ -326,6 +330,8 @@ internal sealed partial class Watcher : IObservationHandler, IDisposable
             _confirm.Count,
             _kernel.RingBytes,
             _kernel.RingUsedBytes));
+        // It goes on: what processes hold is read without probes.
+        _state.SetNotReady(_libraries.Denied is { } denied ? $"no probe could be attached: {denied}" : null);
         _publishedAt = Environment.TickCount64;
         _changed = false;
     }

@@ -34,6 +34,8 @@ internal static class Words
 
     public static string Of(InspectionStatus status) => Snake(status.ToString());
 
+    public static string Of(Signal signal) => Snake(signal.ToString());
+
     public static string Of(CoverageGaps gap) => Snake(gap.ToString());
 
     /// <summary>How a wait status reads: <c>exit code 1</c>, <c>signal 11 (SIGSEGV)</c>.</summary>

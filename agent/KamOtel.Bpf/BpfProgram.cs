@@ -28,7 +28,8 @@ public readonly struct BpfProgram
     public BpfLink AttachUprobe(string path, ulong offset) =>
         Link(
             Libbpf.bpf_program__attach_uprobe(_program, onReturn: false, pid: -1, path, (nuint)offset),
-            $"program {_name} cannot be attached to {path} at offset 0x{offset:x}");
+            $"program {_name} cannot be attached to {path} at offset 0x{offset:x}",
+            Capabilities.ForUprobe);
 
     /// <summary>
     /// Attaches it as an iterator over all processes, or over one; where the kernel (before 6.1) cannot choose, over
@@ -58,11 +59,11 @@ public readonly struct BpfProgram
         return Link(link, $"iterator {_name} cannot be attached");
     }
 
-    private BpfLink Link(nint link, string what)
+    private BpfLink Link(nint link, string what, int[]? takes = null)
     {
         int errno = Marshal.GetLastPInvokeError();
         GC.KeepAlive(_owner);
-        return link != 0 ? new BpfLink(link, _name) : throw new BpfException(what, errno, LibbpfLog.TakeWarnings());
+        return link != 0 ? new BpfLink(link, _name) : throw new BpfException(what, errno, LibbpfLog.TakeWarnings(), takes);
     }
 }
 

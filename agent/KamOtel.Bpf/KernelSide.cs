@@ -1,4 +1,3 @@
-using System.Globalization;
 using System.Runtime.InteropServices;
 using KamOtel.Diagnosis;
 using Microsoft.Extensions.Logging;
@@ -477,20 +476,10 @@ public sealed unsafe class KernelSide : IRecordHandler, IDisposable
 
     private static void RequirePrivilege()
     {
-        string? line = File.ReadLines("/proc/self/status").FirstOrDefault(static l => l.StartsWith("CapEff:", StringComparison.Ordinal));
-        ulong effective = line is null ? ulong.MaxValue : ulong.Parse(line.AsSpan("CapEff:".Length).Trim(), NumberStyles.HexNumber, CultureInfo.InvariantCulture);
-        bool Has(int capability) => (effective >> capability & 1) != 0;
-        const int SysAdmin = 21;
-        const int Perfmon = 38;
-        const int Bpf = 39;
-        if (Has(SysAdmin))
+        Capabilities own = Capabilities.Own;
+        if (own.Missing(Capabilities.ForLoad).Length > 0)
         {
-            return;
-        }
-        string missing = string.Join(" and ", new[] { Has(Bpf) ? null : "CAP_BPF", Has(Perfmon) ? null : "CAP_PERFMON" }.OfType<string>());
-        if (missing.Length > 0)
-        {
-            throw new BpfException($"{missing} missing: BPF programs cannot be loaded; run as root, or give the capabilities (see docs/operations.md)", Libc.EPERM);
+            throw BpfException.Missing("BPF programs cannot be loaded", own, Capabilities.ForLoad);
         }
     }
 

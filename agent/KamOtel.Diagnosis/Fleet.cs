@@ -93,25 +93,27 @@ public sealed partial class Fleet
     /// before <paramref name="mappedNs"/> when they were there already, later when calls may have been missed, null when
     /// it could not be probed. A <paramref name="mappedNs"/> of 0 says that nobody knows when it was mapped.
     /// </summary>
-    public void LibraryMapped(ProcessId process, string library, ulong mappedNs, ulong? probedNs)
+    /// <returns>It made a gap that the server did not have before.</returns>
+    public bool LibraryMapped(ProcessId process, string library, ulong mappedNs, ulong? probedNs)
     {
         if (!_processes.TryGetValue(process, out (Instance Instance, TrackedProcess) found))
         {
-            return;
+            return false;
         }
         Instance instance = found.Instance;
         instance.LibrarySeen = true;
         instance.Changed = true;
         if (probedNs is null)
         {
-            AddGap(instance, CoverageGaps.ProbeFailed, library, $"{library} could not be probed", mappedNs);
+            return AddGap(instance, CoverageGaps.ProbeFailed, library, $"{library} could not be probed", mappedNs);
         }
-        else if (mappedNs != 0 && probedNs > mappedNs)
+        if (mappedNs != 0 && probedNs > mappedNs)
         {
             ulong gap = probedNs.Value - mappedNs;
             instance.LibraryGapNs = Math.Max(instance.LibraryGapNs, gap);
-            AddGap(instance, CoverageGaps.LibraryLate, library, $"{library} ran {gap / 1e6:0.0} ms before its probes were attached", probedNs.Value);
+            return AddGap(instance, CoverageGaps.LibraryLate, library, $"{library} ran {gap / 1e6:0.0} ms before its probes were attached", probedNs.Value);
         }
+        return false;
     }
 
     /// <summary>The kernel side dropped <paramref name="count"/> events: nobody knows whose.</summary>
@@ -125,7 +127,7 @@ public sealed partial class Fleet
         {
             instance.EventsLost += count;
             Want(instance, timeNs);
-            AddGap(instance, CoverageGaps.EventsLost, "", $"{count} events were lost, nobody knows whose", timeNs);
+            _ = AddGap(instance, CoverageGaps.EventsLost, "", $"{count} events were lost, nobody knows whose", timeNs);
         }
     }
 
@@ -246,7 +248,7 @@ public sealed partial class Fleet
         }
         instance.Counters.Forks++;
         Target(instance.Context.Target).Forks++;
-        _sink.Forked(instance.Context, in observation, instance.RoleOf(child));
+        _sink.Forked(instance.Context, in observation, instance.RoleAtFork(parent, child));
     }
 
     private void Exit(in Observation observation)
@@ -265,7 +267,7 @@ public sealed partial class Fleet
         ExitKind kind = (observation.Status & 0x7f) != 0 ? ExitKind.Signal : observation.Status != 0 ? ExitKind.Error : ExitKind.Clean;
         instance.Counters.CountExit(kind);
         Target(instance.Context.Target).CountExit(kind);
-        _sink.Exited(instance.Context, in observation, instance.RoleOf(process));
+        _sink.Exited(instance.Context, in observation, instance.RoleAtEnd(process, observation.Status));
         if (IsDamage(observation.Status))
         {
             // The kernel side may not have seen the signal itself.
@@ -294,7 +296,7 @@ public sealed partial class Fleet
                 var slot = new SlotKey(key, extended ? observation.KeyAddress : 0, extended);
                 if (!process.Ledger.Set(observation.Tid, slot, observation.Value, observation.TimeNs, _options.MaxSlotsPerProcess, out replacesInherited))
                 {
-                    AddGap(instance, CoverageGaps.LedgerFull, "", $"process {process.Id} has more than {_options.MaxSlotsPerProcess} slots", observation.TimeNs);
+                    _ = AddGap(instance, CoverageGaps.LedgerFull, "", $"process {process.Id} has more than {_options.MaxSlotsPerProcess} slots", observation.TimeNs);
                 }
                 break;
             case ObservationKind.CleanupLocal when observation.Key is { } key:
@@ -306,7 +308,7 @@ public sealed partial class Fleet
             case ObservationKind.InitLocal:
                 break;
             default:
-                AddGap(instance, CoverageGaps.KeyUnread, "", $"a key at 0x{observation.KeyAddress:x} in process {process.Id} could not be read", observation.TimeNs);
+                _ = AddGap(instance, CoverageGaps.KeyUnread, "", $"a key at 0x{observation.KeyAddress:x} in process {process.Id} could not be read", observation.TimeNs);
                 break;
         }
         if (instance.Context.SinceExec && process.Forked == 0 && observation.MainThread && value is SlotValueKind.Pointer or SlotValueKind.Sentinel)
@@ -341,7 +343,7 @@ public sealed partial class Fleet
         }
         var process = new TrackedProcess(observation.Process, parentId: null, parent: null, new Ledger());
         Join(instance, process);
-        AddGap(instance, CoverageGaps.ForkMissed, "", $"process {process.Id} appeared without its fork having been seen", observation.TimeNs);
+        _ = AddGap(instance, CoverageGaps.ForkMissed, "", $"process {process.Id} appeared without its fork having been seen", observation.TimeNs);
         return (instance, process);
     }
 
@@ -406,12 +408,15 @@ public sealed partial class Fleet
         }
     }
 
-    private void AddGap(Instance instance, CoverageGaps gap, string about, string detail, ulong timeNs)
+    /// <summary>True the first time.</summary>
+    private bool AddGap(Instance instance, CoverageGaps gap, string about, string detail, ulong timeNs)
     {
-        if (instance.AddGap(gap, about))
+        if (!instance.AddGap(gap, about))
         {
-            _sink.GapFound(instance.Context, gap, detail, timeNs);
+            return false;
         }
+        _sink.GapFound(instance.Context, gap, detail, timeNs);
+        return true;
     }
 
     /// <summary>The target's own name, or <c>other</c> when there are too many.</summary>

@@ -11,8 +11,11 @@ public interface IFleetSink
     /// <summary>A thread-local call.</summary>
     void Call(InstanceContext instance, in Observation observation, in CallContext call);
 
-    /// <summary>A process of the instance was forked.</summary>
-    void Forked(InstanceContext instance, in Observation observation, ProcessRole role);
+    /// <summary>
+    /// A process of the instance was forked. The role of a first child is null: if its parent ends, as when daemonising, it
+    /// is the root, or another launcher.
+    /// </summary>
+    void Forked(InstanceContext instance, in Observation observation, ProcessRole? role);
 
     /// <summary>A process of the instance ended.</summary>
     void Exited(InstanceContext instance, in Observation observation, ProcessRole role);

@@ -98,6 +98,15 @@ internal sealed class Instance(InstanceContext context)
         : Root is not null && process.IsAbove(Root) ? ProcessRole.Launcher
         : ProcessRole.Worker;
 
+    /// <summary>Null while the only child of a would-be launcher may still become root, or launcher.</summary>
+    public ProcessRole? RoleAtFork(TrackedProcess parent, TrackedProcess child) =>
+        Context.SinceExec && parent.Forked == 1 && LeadsToRoot(parent) ? null : RoleOf(child);
+
+    /// <summary>Who ends in order and leaves its only child behind was a launcher, though nobody could know it before.</summary>
+    public ProcessRole RoleAtEnd(TrackedProcess process, int status) =>
+        Context.SinceExec && status == 0 && process is { Forked: 1, OnlyChild: { } child } && (!child.Gone || child.Forked == 1) && LeadsToRoot(process)
+            ? ProcessRole.Launcher : RoleOf(process);
+
     public CallPhase PhaseOf(TrackedProcess process) =>
         !ReferenceEquals(process, Root) || process.Forked > 0 ? CallPhase.AfterFork
         : Context.SinceExec ? CallPhase.BeforeFork
@@ -165,6 +174,17 @@ internal sealed class Instance(InstanceContext context)
             .OrderBy(static s => s.Key.Extended).ThenBy(static s => s.Key.Key).ThenBy(static s => s.Key.Context)
             .Select(static s => new SlotSnapshot(s.Key, s.Value.Value, s.Value.Inherited, s.Value.SetNs)),
     ];
+
+    /// <summary>It is the root, or the root would move down to it if those above it ended.</summary>
+    private bool LeadsToRoot(TrackedProcess process)
+    {
+        TrackedProcess? at = Root;
+        while (at is { Forked: 1, OnlyChild: { } child } && !ReferenceEquals(at, process))
+        {
+            at = child;
+        }
+        return ReferenceEquals(at, process);
+    }
 
     private void FindRoot()
     {

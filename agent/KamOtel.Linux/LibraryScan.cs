@@ -41,7 +41,7 @@ public sealed class LibraryScan(string root = "/")
                 continue;
             }
 
-            if (_paths.Resolve(directory) is null)
+            if (_paths.Resolve(directory) is not { } real || !Directory.Exists(_paths.Outside(real)))
             {
                 scan.Warnings.Add($"there is no directory {_paths.Outside(directory)}");
             }

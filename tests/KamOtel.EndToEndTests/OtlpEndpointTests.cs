@@ -65,6 +65,11 @@ public sealed class OtlpEndpointTests
         Samples bad = await agent.MetricsWhen("dropped log records to be counted", static s => Dropped(s, "logs") > 0);
         bad.Sum("kamotel_telemetry_exported_total", ("signal", "logs")).ShouldBe(0);
         bad.Sum("kamotel_thread_local_calls_total").ShouldBeGreaterThan(1500);
+        _ = await agent.MetricsWhen("dropped exports of metrics to be counted", static s => Dropped(s, "metrics") > 0);
+        foreach (string signal in new[] { "logs", "metrics", "traces" })
+        {
+            await Until.True($"a warning about {signal}", () => Said(agent, $"warning: {signal} do not reach http://127.0.0.1:") == 1, state: agent.Program.ToString);
+        }
         Proc.ResidentBytes(agent.Pid).ShouldBeLessThan(ResidentLimit);
 
         OtlpReceiver receiver = await recover();
@@ -78,8 +83,16 @@ public sealed class OtlpEndpointTests
         ((double)receiver.Logs.Count()).ShouldBe(end.Sum("kamotel_telemetry_exported_total", ("signal", "logs")));
         ((double)receiver.Spans.Count()).ShouldBe(end.Sum("kamotel_telemetry_exported_total", ("signal", "traces")));
         await Until.True("metrics to arrive", () => !receiver.MetricRequests.IsEmpty);
+        _ = await agent.MetricsWhen("exports of metrics to be counted", static s => s.Sum("kamotel_telemetry_exported_total", ("signal", "metrics")) > 0);
+        foreach (string signal in new[] { "logs", "metrics", "traces" })
+        {
+            await Until.True($"a word that {signal} get through", () => Said(agent, $"info: {signal} reach http://127.0.0.1:") == 1, state: agent.Program.ToString);
+            Said(agent, $"warning: {signal} do not reach").ShouldBe(1, agent.Program.ToString());
+        }
         Proc.ResidentBytes(agent.Pid).ShouldBeLessThan(ResidentLimit);
     }
+
+    private static int Said(AgentProcess agent, string what) => agent.Program.Errors.Split(what).Length - 1;
 
     private static double Dropped(Samples samples, string signal) => samples.Sum("kamotel_telemetry_dropped_total", ("signal", signal));
 

@@ -23,7 +23,7 @@ internal sealed class Recorder : IFleetSink
 
     public void Call(InstanceContext instance, in Observation observation, in CallContext call) => Calls.Add((observation, call));
 
-    public void Forked(InstanceContext instance, in Observation observation, ProcessRole role)
+    public void Forked(InstanceContext instance, in Observation observation, ProcessRole? role)
     {
     }
 

@@ -52,6 +52,21 @@ public sealed class AgentHostTests
         (await Get(client, "/")).Body.ShouldContain("/metrics");
     }
 
+    [Theory]
+    [InlineData("/", HttpStatusCode.OK)]
+    [InlineData("/metrics", HttpStatusCode.OK)]
+    [InlineData("/healthz", HttpStatusCode.OK)]
+    [InlineData("/readyz", HttpStatusCode.ServiceUnavailable)]
+    public async Task Who_asks_only_for_the_head_gets_the_same_answer_without_a_body(string path, HttpStatusCode status)
+    {
+        await using WebApplication app = await Start();
+        using HttpClient client = Client(app);
+        using var request = new HttpRequestMessage(HttpMethod.Head, path);
+        using HttpResponseMessage response = await client.SendAsync(request, TestContext.Current.CancellationToken);
+        response.StatusCode.ShouldBe(status);
+        (await response.Content.ReadAsByteArrayAsync(TestContext.Current.CancellationToken)).ShouldBeEmpty();
+    }
+
     [Fact]
     public async Task Many_scrapes_at_once_agree()
     {

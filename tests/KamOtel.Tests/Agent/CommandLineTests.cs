@@ -32,6 +32,8 @@ public sealed class CommandLineTests
     [InlineData("'--no-such' is no command or option", "run", "--no-such")]
     [InlineData("'fly' is no command or option", "fly")]
     [InlineData("--listen", "run", "--listen")]
+    [InlineData("--listen: a value is missing", "run", "--listen", "127.0.0.1:0", "--listen")]
+    [InlineData("--config: a value is missing", "run", "--config", "/nonexistent", "--config")]
     [InlineData("--listen: 'here' is not of the form ADDRESS:PORT", "run", "--listen", "here")]
     [InlineData("--color: 'green' is not one of", "run", "--color", "green")]
     [InlineData("/nonexistent: cannot be read", "run", "--config", "/nonexistent")]

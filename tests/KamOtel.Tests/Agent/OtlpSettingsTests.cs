@@ -60,5 +60,51 @@ public sealed class OtlpSettingsTests
         message.ShouldContain(value);
     }
 
+    [Theory]
+    [InlineData("hunter2")]
+    [InlineData("=hunter2")]
+    [InlineData("a hunter2=1")]
+    [InlineData(",key=hunter2")]
+    [InlineData("key=1,,other=hunter2")]
+    [InlineData("key=one%2Chunter2")]
+    [InlineData("key=hunt%0Aer2")]
+    public void Headers_that_are_none_are_named_and_not_shown(string value)
+    {
+        foreach (string name in new[] { "OTEL_EXPORTER_OTLP_HEADERS", "OTEL_EXPORTER_OTLP_LOGS_HEADERS", "OTEL_EXPORTER_OTLP_TRACES_HEADERS", "OTEL_EXPORTER_OTLP_METRICS_HEADERS" })
+        {
+            _environment.Clear();
+            _environment[name] = value;
+            string message = Should.Throw<UsageException>(Load).Message;
+            message.ShouldContain($"{name}: item ");
+            message.ShouldContain("NAME=VALUE");
+            message.ShouldNotContain("hunter");
+            message.ShouldNotContain(value);
+        }
+    }
+
+    [Theory]
+    [InlineData("authorization=Bearer abc==")]
+    [InlineData("authorization=Basic%20abc%3D,x-scope-orgid = 1,")]
+    [InlineData("empty=")]
+    public void Headers_in_their_form_are_taken(string value)
+    {
+        _environment["OTEL_EXPORTER_OTLP_ENDPOINT"] = "http://127.0.0.1:4317";
+        _environment["OTEL_EXPORTER_OTLP_LOGS_HEADERS"] = value;
+        _environment["OTEL_EXPORTER_OTLP_HEADERS"] = value;
+        Load().For("LOGS").Headers.ShouldBe(value);
+    }
+
+    [Theory]
+    [InlineData("OTEL_EXPORTER_OTLP_CERTIFICATE")]
+    [InlineData("OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE")]
+    [InlineData("OTEL_EXPORTER_OTLP_CLIENT_KEY")]
+    public void A_file_that_is_not_there_is_named_with_its_variable(string name)
+    {
+        _environment[name] = "/nonexistent/ca.pem";
+        Should.Throw<UsageException>(Load).Message.ShouldStartWith($"{name}: '/nonexistent/ca.pem' cannot be read");
+        _environment[name] = typeof(OtlpSettings).Assembly.Location;
+        Load().OwnCertificates.ShouldBeTrue();
+    }
+
     private OtlpSettings Load() => OtlpSettings.FromEnvironment(name => _environment.GetValueOrDefault(name));
 }

@@ -161,6 +161,40 @@ public sealed class SettingsTests : IDisposable
     }
 
     [Fact]
+    public void Names_may_be_separated_by_commas_wherever_they_come_from()
+    {
+        _commandLine.Add((Named("watch"), ["kamailio,opensips", "kamailio"]));
+        Load().Watch.ShouldBe(["kamailio", "opensips"]);
+        _commandLine.Clear();
+        File.WriteAllText(_file, """{ "watch": "kamailio, opensips" }""");
+        Load().Watch.ShouldBe(["kamailio", "opensips"]);
+        File.WriteAllText(_file, """{ "watch": "kamailio," }""");
+        Says(_file, "watch", "NAME");
+    }
+
+    [Fact]
+    public void More_names_than_are_taken_are_counted()
+    {
+        string[] names = [.. Enumerable.Range(0, 70).Select(static i => $"name{i}")];
+        _commandLine.Add((Named("watch"), names[..64]));
+        Load().Watch.Length.ShouldBe(64);
+        _commandLine[0] = (Named("watch"), names);
+        Says("--watch", "70 names are given", "1 to 64");
+        _commandLine.Clear();
+        File.WriteAllText(_file, """{ "watch": [] }""");
+        Says(_file, "watch", "0 names are given", "1 to 64");
+    }
+
+    [Fact]
+    public void A_variable_that_is_no_setting_is_named()
+    {
+        string[] known = [.. Settings.All.Select(static s => s.Variable), "KAMOTEL_BINARY", "KAMOTEL_SERVICE_HOST", "KAMOTEL_PORT_9464_TCP", "PATH", "OTEL_SERVICE_NAME"];
+        Settings.Warnings(new RunOptions(), known).ShouldBeEmpty();
+        Settings.Warnings(new RunOptions(), [.. known, "KAMOTEL_LISSTEN", "KAMOTEL_CONFIG"]).Select(static w => w.Split(' ')[0])
+            .ShouldBe(["KAMOTEL_CONFIG", "KAMOTEL_LISSTEN"]);
+    }
+
+    [Fact]
     public void Names_that_the_kernel_cuts_are_known()
     {
         _commandLine.Add((Named("watch"), ["kamailio", "kamailio-of-the-north"]));

@@ -208,6 +208,20 @@ public sealed class FleetTests
     }
 
     [Fact]
+    public void A_library_that_is_not_probed_is_news_once_for_a_server()
+    {
+        _history.Exec(10).Fork(10, 11).Exec(20);
+        bool Mapped(int pid, string library) => _history.Fleet.LibraryMapped(Id(pid), library, mappedNs: 0, probedNs: null);
+
+        Mapped(10, "libcrypto").ShouldBeTrue();
+        Mapped(11, "libcrypto").ShouldBeFalse("it is the same server's worker");
+        Mapped(11, "another").ShouldBeTrue();
+        Mapped(20, "libcrypto").ShouldBeTrue();
+        Mapped(99, "libcrypto").ShouldBeFalse();
+        _history.Sink.Gaps.Count.ShouldBe(3);
+    }
+
+    [Fact]
     public void Libraries_of_unknown_processes_are_ignored()
     {
         _history.Fleet.LibraryMapped(Id(5), "libcrypto", 1, 2);

@@ -13,7 +13,7 @@ internal sealed class RecordingSink : IFleetSink
 
     public List<(InstanceContext Instance, Observation Observation, CallContext Call)> Calls { get; } = [];
 
-    public List<(ProcessId Child, ProcessRole Role)> Forks { get; } = [];
+    public List<(ProcessId Child, ProcessRole? Role)> Forks { get; } = [];
 
     public List<(ProcessId Process, ProcessRole Role)> Exits { get; } = [];
 
@@ -38,7 +38,7 @@ internal sealed class RecordingSink : IFleetSink
         Calls.Add((instance, observation, call));
     }
 
-    public void Forked(InstanceContext instance, in Observation observation, ProcessRole role)
+    public void Forked(InstanceContext instance, in Observation observation, ProcessRole? role)
     {
         Told.Add("forked");
         Forks.Add((observation.Other, role));

@@ -28,7 +28,29 @@ public sealed class RootTests
 
         _history.Fork(12, 13).Exit(10);
         _history.Roles().ShouldBe("12:Root 13:Worker");
-        _history.Sink.Exits.ShouldBe([(Id(11), ProcessRole.Worker), (Id(10), ProcessRole.Launcher)]);
+        _history.Sink.Exits.ShouldBe([(Id(11), ProcessRole.Launcher), (Id(10), ProcessRole.Launcher)]);
+    }
+
+    [Fact]
+    public void Nobody_is_called_a_worker_who_may_yet_become_root()
+    {
+        _history.Exec(10).Fork(10, 11).Fork(11, 12).Exit(11).Exit(10).Fork(12, 13).Fork(12, 14).Fork(14, 15);
+
+        _history.Sink.Forks.ShouldBe([(Id(11), null), (Id(12), null), (Id(13), null), (Id(14), ProcessRole.Worker), (Id(15), ProcessRole.Worker)]);
+        _history.Sink.Exits.ShouldAllBe(static exit => exit.Role == ProcessRole.Launcher);
+    }
+
+    [Fact]
+    public void Who_ends_is_called_what_it_was()
+    {
+        _history.Exec(10).Fork(10, 11).Exit(11).Exit(10); // Its only worker first.
+        _history.Exec(20).Fork(20, 21).Exit(20, status: 11); // A root that crashes is no launcher.
+        _history.Exec(30).Fork(30, 31).Fork(30, 32).Fork(31, 33).Exit(31); // Nor is a worker that forked once.
+
+        _history.Sink.Exits.ShouldBe(
+        [
+            (Id(11), ProcessRole.Worker), (Id(10), ProcessRole.Root), (Id(20), ProcessRole.Root), (Id(31), ProcessRole.Worker),
+        ]);
     }
 
     [Fact]

@@ -78,15 +78,16 @@ public sealed class LibraryScanTests : IDisposable
         Tools.Run("chmod", "111", locked);
         ScanResult? result = null;
 
-        Tools.WithoutPrivilege(() => result = new LibraryScan(_scratch.Folder).Libraries(["/missing", "relative"]));
+        Tools.WithoutPrivilege(() => result = new LibraryScan(_scratch.Folder).Libraries(["/missing", "/etc/ld.so.conf", "relative"]));
 
         result!.Paths.ShouldBeEmpty();
         result.Warnings.ShouldContain(w => w.Contains("no directory", StringComparison.Ordinal) && w.Contains("/missing", StringComparison.Ordinal));
+        result.Warnings.ShouldContain(w => w.Contains("no directory", StringComparison.Ordinal) && w.EndsWith("/etc/ld.so.conf", StringComparison.Ordinal));
         result.Warnings.ShouldContain("relative is no absolute path");
         result.Warnings.ShouldContain(w => w.Contains("leads nowhere", StringComparison.Ordinal));
         result.Warnings.ShouldContain(w => w.Contains("included", StringComparison.Ordinal));
         result.Warnings.ShouldContain(w => w.Contains("usr/lib64", StringComparison.Ordinal) && w.Contains("could not be read", StringComparison.Ordinal));
-        result.Warnings.Length.ShouldBe(5);
+        result.Warnings.Length.ShouldBe(6);
     }
 
     [Fact]

@@ -1,0 +1,107 @@
+using System.Net;
+
+namespace KamOtel.EndToEndTests;
+
+/// <summary>The agent with less than root has: it says what it cannot do, and does the rest.</summary>
+public sealed class PrivilegeTests
+{
+    [Fact]
+    public async Task Without_the_privilege_the_agent_says_which_one_is_missing_and_what_helps()
+    {
+        using Scratch scratch = Require();
+        Ended ended = await RunningProgram.Run("setpriv", Nobody(scratch, "", $"127.0.0.1:{Scratch.FreePort()}"));
+
+        ended.Code.ShouldBe(77, ended.ToString());
+        ended.Errors.ShouldContain("CAP_BPF and CAP_PERFMON missing");
+        ended.Errors.ShouldContain("run as root");
+        ended.Errors.Split("CAP_BPF").Length.ShouldBe(2, "said once");
+        ended.Errors.ShouldNotContain("   at ");
+    }
+
+    [Fact]
+    public async Task Root_without_capabilities_is_not_told_to_become_root()
+    {
+        using Scratch scratch = Require();
+        Ended ended = await RunningProgram.Run(
+            "setpriv", ["--bounding-set=-all", "--inh-caps=-all", "--", scratch["kamotel"], "run", "--listen", $"127.0.0.1:{Scratch.FreePort()}"]);
+
+        ended.Code.ShouldBe(77, ended.ToString());
+        ended.Errors.ShouldContain("CAP_BPF and CAP_PERFMON missing");
+        ended.Errors.ShouldNotContain("run as root");
+    }
+
+    [Fact]
+    public async Task Ready_means_that_a_probe_could_be_attached()
+    {
+        using Scratch scratch = Require();
+        using var client = new HttpClient { BaseAddress = new Uri($"http://127.0.0.1:{Scratch.FreePort()}") };
+        await using RunningProgram agent = RunningProgram.Start("setpriv", Nobody(scratch, "+bpf,+perfmon,+sys_ptrace,+dac_read_search", client.BaseAddress.Authority));
+        (HttpStatusCode status, string reason) = await Answer(client, agent);
+        Samples metrics = Samples.Parse(await client.GetStringAsync(new Uri("/metrics", UriKind.Relative), TestContext.Current.CancellationToken));
+
+        (status == HttpStatusCode.OK).ShouldBe(metrics.Sum("kamotel_libraries_probed") > 0, $"{status} {reason}\n{agent}");
+        if (OperatingSystem.IsOSPlatformVersionAtLeast("Linux", 6, 16))
+        {
+            status.ShouldBe(HttpStatusCode.ServiceUnavailable);
+            reason.ShouldContain("no probe could be attached");
+            reason.ShouldContain("CAP_SYS_ADMIN missing");
+        }
+        agent.Send(Signal.Terminate);
+        (await agent.End()).Code.ShouldBe(0, agent.ToString());
+    }
+
+    [Fact]
+    public async Task What_cannot_be_read_of_a_server_is_said_once_and_not_for_each_worker()
+    {
+        using Scratch scratch = Require();
+        await using KamailioServer server = await KamailioServer.Prepare("tls");
+        int root = await server.Start();
+        int[] processes = [root, .. Proc.Children(root)];
+        using var client = new HttpClient { BaseAddress = new Uri($"http://127.0.0.1:{Scratch.FreePort()}") };
+        await using RunningProgram agent = RunningProgram.Start("setpriv", Nobody(scratch, "+bpf,+perfmon,+sys_admin", client.BaseAddress.Authority));
+        _ = await Answer(client, agent);
+
+        processes.Sum(pid => agent.Errors.Split($"mapped by process {pid},").Length - 1).ShouldBe(1, agent.ToString());
+    }
+
+    /// <summary>Where nobody may go in, a copy does.</summary>
+    private static Scratch Require()
+    {
+        Requirements.Bpf();
+        Requirements.Program("setpriv");
+        var scratch = new Scratch();
+        File.Copy(Requirements.Binary, scratch["kamotel"]);
+        File.SetUnixFileMode(scratch["kamotel"], (UnixFileMode)Convert.ToInt32("755", 8));
+        return scratch;
+    }
+
+    private static string[] Nobody(Scratch scratch, string capabilities, string listen) =>
+    [
+        "--reuid=nobody", "--regid=nogroup", "--clear-groups",
+        .. capabilities.Length == 0 ? (string[])[] : [$"--inh-caps={capabilities}", $"--ambient-caps={capabilities}", $"--bounding-set=-all,{capabilities}"],
+        "--", scratch["kamotel"], "run", "--listen", listen,
+    ];
+
+    private static async Task<(HttpStatusCode Status, string Reason)> Answer(HttpClient client, RunningProgram agent)
+    {
+        (HttpStatusCode, string) answer = default;
+        await Until.True(
+            "the agent to answer",
+            async () =>
+            {
+                try
+                {
+                    using HttpResponseMessage response = await client.GetAsync(new Uri("/readyz", UriKind.Relative));
+                    answer = (response.StatusCode, await response.Content.ReadAsStringAsync());
+                    return true;
+                }
+                catch (HttpRequestException)
+                {
+                    agent.Alive.ShouldBeTrue($"the agent ended\n{agent}");
+                    return false;
+                }
+            },
+            state: agent.ToString);
+        return answer;
+    }
+}
