@@ -53,7 +53,7 @@ internal static class CommandLine
         }
         foreach (HelpOption help in root.Options.OfType<HelpOption>())
         {
-            help.Action = new PrintHelp((HelpAction)help.Action!);
+            help.Action = new PrintHelp();
         }
 
         return InvokeAsync(root.Parse(arguments), output, error);
@@ -175,7 +175,7 @@ internal static class CommandLine
         }
     }
 
-    private sealed class PrintHelp(HelpAction inner) : SynchronousCommandLineAction
+    private sealed class PrintHelp : SynchronousCommandLineAction
     {
         public override bool Terminating => true;
 
@@ -183,7 +183,7 @@ internal static class CommandLine
 
         public override int Invoke(ParseResult parseResult)
         {
-            int code = inner.Invoke(parseResult);
+            int code = new HelpAction().Invoke(parseResult);
             parseResult.InvocationConfiguration.Output.WriteLine(parseResult.CommandResult.Command.Name switch
             {
                 "run" => RunEpilog,

@@ -9,10 +9,6 @@ internal static class StandardStreams
     /// <summary>What stands in for those that are closed, for as long as the process lives.</summary>
     private static readonly List<SafeFileHandle> Kept = [];
 
-    // Opened when they are asked for: after they are secured.
-    private static readonly Lazy<TextWriter> Outputs = new(static () => Writer(Console.OpenStandardOutput()));
-    private static readonly Lazy<TextWriter> Errors = new(static () => new LosingWriter(Writer(Console.OpenStandardError())));
-
     /// <summary>First of all: before anything else is opened.</summary>
     public static void Secure()
     {
@@ -29,17 +25,14 @@ internal static class StandardStreams
         }
     }
 
-    /// <summary>
-    /// Standard output as it is: the runtime's own writer would first send a terminal the sequences for an interactive
-    /// program, which this is not.
-    /// </summary>
-    public static TextWriter Output => Outputs.Value;
+    /// <summary>Standard output.</summary>
+    public static TextWriter Output { get; } = Writer(1);
 
     /// <summary>Standard error, which loses what cannot be written.</summary>
-    public static TextWriter Error => Errors.Value;
+    public static TextWriter Error { get; } = new LosingWriter(Writer(2));
 
-    private static TextWriter Writer(Stream stream) =>
-        TextWriter.Synchronized(new StreamWriter(stream, new UTF8Encoding(encoderShouldEmitUTF8Identifier: false)) { AutoFlush = true });
+    private static TextWriter Writer(int descriptor) =>
+        TextWriter.Synchronized(new StreamWriter(new DescriptorStream(descriptor), new UTF8Encoding(encoderShouldEmitUTF8Identifier: false)) { AutoFlush = true });
 }
 
 /// <summary>Loses what cannot be written: a full disk behind the log must not end the watching.</summary>
