@@ -468,9 +468,22 @@ public sealed unsafe class KernelSide : IRecordHandler, IDisposable
     private static void RequireKernel(string btf)
     {
         RequirePrivilege();
+        RequireHostProcesses();
         if (!File.Exists(btf))
         {
             throw new BpfException($"this kernel does not describe its types ({btf} is missing): a kernel with CONFIG_DEBUG_INFO_BTF=y is needed, which distributions have from 5.8 on (in a container, /sys of the host must be visible)");
+        }
+    }
+
+    /// <summary>The kernel side counts processes as the host does; the agent must not take another process for it.</summary>
+    private static void RequireHostProcesses()
+    {
+        // The kernel's own number of the first PID namespace (PROC_PID_INIT_INO).
+        const string Host = "pid:[4026531836]";
+        string? own = new FileInfo("/proc/self/ns/pid").LinkTarget;
+        if (own is not null && own != Host)
+        {
+            throw new BpfException("kamotel runs in a PID namespace of its own, where it cannot tell which process is which: run it in the host's (hostPID: true in Kubernetes, --pid=host for a container engine)");
         }
     }
 

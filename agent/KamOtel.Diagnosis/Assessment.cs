@@ -40,6 +40,11 @@ internal readonly record struct Assessment(Verdict Verdict, string Reason, Cover
             return new(Verdict.Unknown, $"{failed.Length} of {instance.Processes.Count} processes could not be inspected: {detail}", gaps);
         }
 
+        if (!instance.Inspections(static _ => true).Any())
+        {
+            return new(Verdict.Unknown, $"not one of {Count(instance.Processes.Count, "process", "processes")} could be inspected: they were gone when they were looked at", gaps);
+        }
+
         // Where no libcrypto is to be seen a slot without a destructor could be anybody's: a hidden libcrypto's, too.
         ImmutableArray<SharedSlot> unclaimed = SharedSlots.Of(instance.Inspections(static p => p.Settled).Where(static i => !i.MapsLibcrypto).Select(static i => i with { MapsLibcrypto = true }));
         if (!unclaimed.IsEmpty)

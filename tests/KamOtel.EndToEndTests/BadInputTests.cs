@@ -145,6 +145,21 @@ public sealed class BadInputTests
         Message.IsOne(ended);
     }
 
+    [Theory]
+    [InlineData(69, "run", "--listen", "127.0.0.1:0")]
+    [InlineData(2, "scan")]
+    public async Task A_process_namespace_of_its_own_is_named(int code, params string[] arguments)
+    {
+        Requirements.Bpf();
+        Requirements.Program("unshare");
+        Ended ended = await RunningProgram.Run("unshare", ["--pid", "--fork", "--mount-proc", Requirements.Binary, .. arguments]);
+
+        ended.Code.ShouldBe(code, ended.ToString());
+        ended.Output.ShouldBeEmpty();
+        ended.Errors.ShouldContain("--pid=host");
+        Message.IsOne(ended);
+    }
+
     [Fact]
     public async Task A_kernel_without_types_is_named()
     {

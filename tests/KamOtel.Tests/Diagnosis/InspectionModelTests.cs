@@ -88,6 +88,7 @@ public sealed class InspectionModelTests
             return Verdict.Hazard;
         }
         if (processes.Any(static p => p.Status == InspectionStatus.Denied)
+            || read.Length == 0
             || AlikeIn(static p => !p.Library, static (_, s) => s.Owner != SlotOwner.Other))
         {
             return Verdict.Unknown;
