@@ -1,3 +1,4 @@
+using System.Collections.Immutable;
 using KamOtel.Bpf;
 using KamOtel.Diagnosis;
 using KamOtel.Linux;
@@ -9,6 +10,7 @@ internal sealed partial class RunningServers(KernelSide kernel, ProcFs proc, IEn
 {
     private readonly HashSet<TaskName> _names = [.. names.Select(TaskName.From)];
     private readonly Dictionary<int, (ProcessId Process, InstanceId Instance)> _known = [];
+    private readonly Dictionary<(uint Major, uint Minor, ulong Inode), InstanceId> _segments = [];
 
     /// <summary>
     /// Tells the kernel side and <paramref name="found"/> of each process that neither knew; of the first one of an
@@ -43,7 +45,7 @@ internal sealed partial class RunningServers(KernelSide kernel, ProcFs proc, IEn
         int pid = stat.Id.Tgid;
         ProcessStat? parent = stats.GetValueOrDefault(stat.ParentPid);
         bool child = parent is not null && _known.TryGetValue(stat.ParentPid, out (ProcessId Process, InstanceId) known) && known.Process == parent.Id;
-        InstanceId instance = child ? _known[stat.ParentPid].Instance : new InstanceId(pid, stat.Id.StartTicks * ProcessId.NanosecondsPerTick);
+        InstanceId instance = child ? _known[stat.ParentPid].Instance : Foundling(pid, new InstanceId(pid, stat.Id.StartTicks * ProcessId.NanosecondsPerTick));
         try
         {
             if (!kernel.WatchProcess(stat.Id, instance))
@@ -72,8 +74,31 @@ internal sealed partial class RunningServers(KernelSide kernel, ProcFs proc, IEn
             Name = stat.Name,
             Other = child ? parent!.Id : default,
         };
-        found(observation, child ? null : TargetName.Of(proc, stat.Id).TryGet(out string? target) ? target : null);
+        found(observation, instance.Tgid != pid ? null : TargetName.Of(proc, stat.Id).TryGet(out string? target) ? target : null);
         return true;
+    }
+
+    /// <summary>
+    /// Whose a process is that no known one forked. Workers outlive a root that crashed, and have but their nameless shared
+    /// memory in common: only forking passes that on.
+    /// </summary>
+    private InstanceId Foundling(int pid, InstanceId own)
+    {
+        if (!proc.ReadMaps(pid).TryGet(out ImmutableArray<Mapping> maps))
+        {
+            return own;
+        }
+        (uint, uint, ulong)[] segments =
+        [
+            .. maps.Where(static m => m is { Path: "/dev/zero", Deleted: true } && m.Access.HasFlag(MappingAccess.Shared | MappingAccess.Write))
+                .Select(static m => (m.DeviceMajor, m.DeviceMinor, m.Inode)).Distinct(),
+        ];
+        InstanceId instance = segments.Where(_segments.ContainsKey).Select(s => _segments[s]).FirstOrDefault(own);
+        foreach ((uint, uint, ulong) segment in segments)
+        {
+            _segments[segment] = instance;
+        }
+        return instance;
     }
 
     [LoggerMessage(Level = LogLevel.Warning, Message = "process {Pid} cannot be watched: {Reason}")]

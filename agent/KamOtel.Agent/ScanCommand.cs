@@ -47,9 +47,10 @@ internal static partial class ScanCommand
             }
             output.Flush();
         }
-        catch (IOException)
+        catch (IOException e)
         {
-            // Nobody reads any more: the exit code still tells.
+            // The exit code still tells.
+            error.WriteLine($"kamotel: error: the result cannot be written: {e.Message}");
         }
         return CodeOf(instances);
     }

@@ -20,6 +20,10 @@ internal readonly record struct Assessment(Verdict Verdict, string Reason, Cover
         {
             gaps |= CoverageGaps.NoLibrary;
         }
+        if (instance is { Conclusion: null, InspectedNs: > 0, Context.SinceExec: false, Processes.Count: 1 })
+        {
+            return new(Verdict.Unknown, "it has no worker: a server that is only starting, or none at all", gaps);
+        }
         return instance.Conclusion is { } conclusion ? OfConclusion(instance, conclusion, gaps) : OfLedger(instance, gaps);
     }
 
@@ -40,6 +44,10 @@ internal readonly record struct Assessment(Verdict Verdict, string Reason, Cover
             return new(Verdict.Unknown, $"{failed.Length} of {instance.Processes.Count} processes could not be inspected: {detail}", gaps);
         }
 
+        if (instance.Root is { Gone: false, Inspection.Status: InspectionStatus.Gone })
+        {
+            return new(Verdict.Unknown, "root was gone when it was looked at", gaps);
+        }
         if (!instance.Inspections(static _ => true).Any())
         {
             return new(Verdict.Unknown, $"not one of {Count(instance.Processes.Count, "process", "processes")} could be inspected: they were gone when they were looked at", gaps);

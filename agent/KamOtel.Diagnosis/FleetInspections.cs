@@ -91,7 +91,7 @@ public sealed partial class Fleet
         instance.InspectedNs = Math.Max(instance.InspectedNs, time);
         instance.Changed = true;
         // What did damage was there, whatever is there now.
-        if (instance.Damage is null && CanConclude(instance, time))
+        if (instance.Damage is null && CanConclude(instance))
         {
             Conclude(instance, time);
         }
@@ -157,7 +157,7 @@ public sealed partial class Fleet
     /// initialised) nobody knows whether it will: a pointer that it still has proves nothing, and the conclusion of before
     /// stays. Nor can anything be said of a server that is only about to fork its workers.
     /// </summary>
-    private bool CanConclude(Instance instance, ulong time)
+    private static bool CanConclude(Instance instance)
     {
         if (!SharedSlots.Of(instance.Inspections(static p => p.Settled)).IsEmpty)
         {
@@ -167,12 +167,7 @@ public sealed partial class Fleet
         {
             return false;
         }
-        if (instance.Conclusion is not null || instance.Processes.Values.Any(p => p.Settled && instance.RoleOf(p) == ProcessRole.Worker))
-        {
-            return true;
-        }
-        // Alone: a server without workers, if it was found so and is no longer young.
-        return instance.Processes.Count == 1 && !instance.Context.SinceExec && instance.Root is { } root && root.IsSettled(time, _options.SettleNs);
+        return instance.Conclusion is not null || instance.Processes.Values.Any(p => p.Settled && instance.RoleOf(p) == ProcessRole.Worker);
     }
 
     private static void Conclude(Instance instance, ulong time)

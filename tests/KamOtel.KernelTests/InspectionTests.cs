@@ -53,6 +53,19 @@ public sealed class InspectionTests : IDisposable
     }
 
     [Fact]
+    public void Workers_that_outlived_their_root_are_one_server_still()
+    {
+        using ForkingServer server = ForkingServer.Start(Program(), Machine.Libcrypto, "orphans", Workers);
+        int[] workers = server.Workers();
+        _ = Machine.Run("kill", "-KILL", $"{server.Root}");
+        using Watcher watcher = Start();
+        InstanceSnapshot? Now() => _state.Current.Fleet.Instances.SingleOrDefault();
+        TurnUntil(watcher, () => Now() is { IsConcluded: true } i && i.Processes.Length == Workers, "the workers to be judged");
+        Now()!.Verdict.ShouldBe(Verdict.Hazard, Now()!.Reason);
+        Now()!.SharedSlots.Single().Holders.Select(static h => h.Tgid).Order().ShouldBe(workers.Order());
+    }
+
+    [Fact]
     public void A_server_built_on_musl_is_judged_rightly()
     {
         string library = Path.Combine(_scratch.Path, "libcrypto-musl.so");

@@ -15,6 +15,7 @@
  *   daemon      as shared, after the double fork of a daemon
  *   crash       as shared; a worker dies by SIGSEGV 0.5 s after its fork, then root ends
  *   crash_other as crash, but nothing is shared
+ *   orphans     as shared, and the workers outlive root, until their standard input ends
  *   use         as shared, and each worker asks for its slot every millisecond
  *
  * Says `ready PID KEY VALUE` (root's PID, the key in decimal, the value in hexadecimal) when all
@@ -61,6 +62,13 @@ static void clear_in_child(void)
 
 static void work(int number)
 {
+	char byte;
+
+	if (is("orphans")) {
+		while (read(0, &byte, 1) > 0)
+			;
+		_exit(0);
+	}
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
 	if (is("late_clear")) {
 		pause_ms(250);

@@ -88,7 +88,7 @@ public sealed class InspectionModelTests
             return Verdict.Hazard;
         }
         if (processes.Any(static p => p.Status == InspectionStatus.Denied)
-            || read.Length == 0
+            || processes[0].Status == InspectionStatus.Gone
             || AlikeIn(static p => !p.Library, static (_, s) => s.Owner != SlotOwner.Other))
         {
             return Verdict.Unknown;

@@ -199,14 +199,22 @@ public sealed class InspectionTests
     }
 
     [Fact]
-    public void A_lone_process_that_is_still_starting_is_not_judged()
+    public void A_lone_process_is_not_judged_until_it_has_a_worker()
     {
         var h = new History();
-        int young = (int)(h.Now / ProcessId.NanosecondsPerTick) - 100_000;
-        h.Seed(young).Inspect(pid => h.Found(pid));
+        h.Seed(Root).SettleAndInspect(pid => h.Found(pid, Shared()));
         h.Server.Verdict.ShouldBe(Verdict.Unknown);
-        h.Wait(2 * Second).Inspect(pid => h.Found(pid));
-        h.Server.Verdict.ShouldBe(Verdict.Safe);
+        h.Server.Reason.ShouldContain("no worker");
+        h.Seed(11, Root).SettleAndInspect(pid => h.Found(pid, Shared()));
+        h.Server.Verdict.ShouldBe(Verdict.Hazard);
+    }
+
+    [Fact]
+    public void A_root_that_was_gone_leaves_no_verdict_but_a_proven_one()
+    {
+        History h = Started(2);
+        h.SettleAndInspect(pid => h.Found(pid) with { Status = pid == Root ? InspectionStatus.Gone : InspectionStatus.Inspected });
+        h.Server.Verdict.ShouldBe(Verdict.Unknown);
     }
 
     [Fact]
