@@ -268,10 +268,9 @@ public sealed partial class Fleet
         instance.Counters.CountExit(kind);
         Target(instance.Context.Target).CountExit(kind);
         _sink.Exited(instance.Context, in observation, instance.RoleAtEnd(process, observation.Status));
-        if (IsDamage(observation.Status))
+        // The kernel side may not have seen the signal itself.
+        if (Suspect(instance, process, in observation))
         {
-            // The kernel side may not have seen the signal itself.
-            instance.Suspect ??= new Damage(process.Id, instance.RoleOf(process), observation.Status & 0x7f, observation.TimeNs);
             Prove(instance, observation.TimeNs);
             Want(instance, observation.TimeNs);
         }

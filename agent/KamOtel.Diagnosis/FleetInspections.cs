@@ -111,12 +111,8 @@ public sealed partial class Fleet
         {
             return;
         }
-        process.Dying = copy;
         instance.Dead.Add(copy);
-        if (IsDamage(observation.Status))
-        {
-            instance.Suspect ??= new Damage(process.Id, instance.RoleOf(process), observation.Status & 0x7f, observation.TimeNs);
-        }
+        _ = Suspect(instance, process, in observation);
         // The others, while they still are there to be read.
         Want(instance, observation.TimeNs);
         Prove(instance, observation.TimeNs);
@@ -137,7 +133,17 @@ public sealed partial class Fleet
         }
     }
 
-    private static bool IsDamage(int status) => (status & 0x7f) is SigSegv or SigAbrt;
+    /// <summary>Notes a death that is damage if the server has a shared slot; false when it is none in any case.</summary>
+    private static bool Suspect(Instance instance, TrackedProcess process, in Observation observation)
+    {
+        int signal = observation.Status & 0x7f;
+        if (signal is not (SigSegv or SigAbrt))
+        {
+            return false;
+        }
+        instance.Suspect ??= new Damage(process.Id, instance.RoleOf(process), signal, observation.TimeNs);
+        return true;
+    }
 
     /// <summary>The ledger takes over what really is there.</summary>
     private static void Mend(TrackedProcess process, ProcessInspection inspection)

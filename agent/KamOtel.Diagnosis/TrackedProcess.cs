@@ -36,9 +36,6 @@ internal sealed class TrackedProcess(ProcessId id, ProcessId? parentId, TrackedP
     /// <summary>At its latest inspection it was old enough: what it inherited and still had then, it keeps.</summary>
     public bool Settled { get; set; }
 
-    /// <summary>What it held when it was about to die of a signal.</summary>
-    public ProcessInspection? Dying { get; set; }
-
     public IReadOnlyDictionary<SlotKey, Slot> MainThreadSlots => Ledger.Of(Id.Tgid);
 
     /// <summary>When it is old enough, in nanoseconds of boot time.</summary>
