@@ -17,6 +17,18 @@ internal sealed class CompositeSink(IFleetSink first, IFleetSink second) : IFlee
         second.Call(instance, in observation, in call);
     }
 
+    public void Attributed(InstanceContext instance, in Observation call, CallChain chain)
+    {
+        first.Attributed(instance, in call, chain);
+        second.Attributed(instance, in call, chain);
+    }
+
+    public void Entered(InstanceContext instance, in Observation observation, StartStep step, string? module)
+    {
+        first.Entered(instance, in observation, step, module);
+        second.Entered(instance, in observation, step, module);
+    }
+
     public void Forked(InstanceContext instance, in Observation observation, ProcessRole? role)
     {
         first.Forked(instance, in observation, role);

@@ -15,6 +15,14 @@ internal sealed class SilentSink : IFleetSink
     {
     }
 
+    public void Attributed(InstanceContext instance, in Observation call, CallChain chain)
+    {
+    }
+
+    public void Entered(InstanceContext instance, in Observation observation, StartStep step, string? module)
+    {
+    }
+
     public void Forked(InstanceContext instance, in Observation observation, ProcessRole? role)
     {
     }

@@ -34,6 +34,14 @@ internal sealed class StoryPrinter(TextWriter output, bool colored) : IFleetSink
         Print(instance, observation.TimeNs, observation.Process.Tgid, observation.Tid, Words.Of(observation.Kind), $"{when} {key}{value}{(call.ReplacesInherited ? ", replaces the inherited one" : "")}", telling ? Yellow : "");
     }
 
+    public void Attributed(InstanceContext instance, in Observation call, CallChain chain)
+    {
+    }
+
+    public void Entered(InstanceContext instance, in Observation observation, StartStep step, string? module)
+    {
+    }
+
     public void Forked(InstanceContext instance, in Observation observation, ProcessRole? role) =>
         Print(instance, observation.TimeNs, observation.Process.Tgid, observation.Tid, "fork", $"{(role is { } known ? Words.Of(known) : "child")} {observation.Other.Tgid}", Dim);
 

@@ -69,6 +69,14 @@ internal sealed class TelemetrySink(OtlpSettings settings, TelemetryCounters cou
     public void Call(InstanceContext instance, in Observation observation, in CallContext call) =>
         Offer(new TelemetryItem(ItemKind.Call, instance) { Observation = observation, Call = call, TimeNs = observation.TimeNs });
 
+    public void Attributed(InstanceContext instance, in Observation call, CallChain chain)
+    {
+    }
+
+    public void Entered(InstanceContext instance, in Observation observation, StartStep step, string? module)
+    {
+    }
+
     public void Forked(InstanceContext instance, in Observation observation, ProcessRole? role) =>
         Offer(new TelemetryItem(ItemKind.Forked, instance) { Observation = observation, Forked = role, TimeNs = observation.TimeNs });
 

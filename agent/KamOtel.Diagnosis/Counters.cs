@@ -19,6 +19,22 @@ internal sealed class Counters
 
     public long SharedUses { get; set; }
 
+    public long ChainsAttributed { get; private set; }
+
+    public long ChainsUnknown { get; private set; }
+
+    public void CountChain(bool attributed)
+    {
+        if (attributed)
+        {
+            ChainsAttributed++;
+        }
+        else
+        {
+            ChainsUnknown++;
+        }
+    }
+
     public void CountCall(ObservationKind call, bool mainThread, CallPhase phase, SlotValueKind value) =>
         _calls[((((call - ObservationKind.InitLocal) * 2) + (mainThread ? 1 : 0)) * Phases + (int)phase) * Values + (int)value]++;
 
@@ -32,12 +48,14 @@ internal sealed class Counters
         Execs += sign * other.Execs;
         Forks += sign * other.Forks;
         SharedUses += sign * other.SharedUses;
+        ChainsAttributed += sign * other.ChainsAttributed;
+        ChainsUnknown += sign * other.ChainsUnknown;
         Add(_calls, other._calls, sign);
         Add(_exits, other._exits, sign);
         Add(_verdicts, other._verdicts, sign);
     }
 
-    public bool IsEmpty => Execs == 0 && Forks == 0 && SharedUses == 0 && IsZero(_exits) && IsZero(_calls) && IsZero(_verdicts);
+    public bool IsEmpty => Execs == 0 && Forks == 0 && SharedUses == 0 && ChainsAttributed == 0 && ChainsUnknown == 0 && IsZero(_exits) && IsZero(_calls) && IsZero(_verdicts);
 
     public TargetCounters Snapshot(string target)
     {
@@ -54,7 +72,7 @@ internal sealed class Counters
                     _calls[i]));
             }
         }
-        return new TargetCounters(target, calls.ToImmutable(), Execs, Forks, [.. _exits], [.. _verdicts], SharedUses);
+        return new TargetCounters(target, calls.ToImmutable(), Execs, Forks, [.. _exits], [.. _verdicts], SharedUses, ChainsAttributed, ChainsUnknown);
     }
 
     private static bool IsZero(long[] counts) => counts.AsSpan().IndexOfAnyExcept(0) < 0;

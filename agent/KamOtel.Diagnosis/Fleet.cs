@@ -116,6 +116,36 @@ public sealed partial class Fleet
         return false;
     }
 
+    /// <summary>
+    /// Who made a call that was observed with <see cref="Observation.HasStack"/>; told once for each of those, whatever came
+    /// of its stack. Ignored when the instance ended meanwhile.
+    /// </summary>
+    public void Attributed(in Observation call, CallChain chain)
+    {
+        ArgumentNullException.ThrowIfNull(chain);
+        if (!_instances.TryGetValue(call.Instance, out Instance? instance))
+        {
+            return;
+        }
+        if (instance.Find(call.Process) is { } process)
+        {
+            instance.Origins.Add(process, in call, chain);
+        }
+        instance.Counters.CountChain(chain.Author is not null);
+        Target(instance.Context.Target).CountChain(chain.Author is not null);
+        instance.Changed = true;
+        _sink.Attributed(instance.Context, in call, chain);
+    }
+
+    /// <summary>A process reached a step of its start. <paramref name="module"/> is the module that it initialises, if that is the step.</summary>
+    public void Entered(in Observation observation, StartStep step, string? module)
+    {
+        if (Locate(in observation) is var (instance, _))
+        {
+            _sink.Entered(instance.Context, in observation, step, module);
+        }
+    }
+
     /// <summary>The kernel side dropped <paramref name="count"/> events: nobody knows whose.</summary>
     public void EventsLost(ulong count, ulong timeNs)
     {
@@ -237,6 +267,7 @@ public sealed partial class Fleet
         Ledger ledger = parent.Ledger.Fork(observation.Tid, observation.Other.Tgid);
         var child = new TrackedProcess(observation.Other, parent.Id, parent, ledger) { MainThreadCallsBeforeFork = parent.MainThreadCallsBeforeFork };
         parent.Forked++;
+        parent.FirstForkNs ??= observation.TimeNs;
         parent.OnlyChild = parent.Forked == 1 ? child : null;
         Join(instance, child);
         instance.LastForkNs = Math.Max(instance.LastForkNs, observation.TimeNs);

@@ -11,6 +11,16 @@ public interface IFleetSink
     /// <summary>A thread-local call.</summary>
     void Call(InstanceContext instance, in Observation observation, in CallContext call);
 
+    /// <summary>Who made a call that had been told before: every call with <see cref="Observation.HasStack"/>, once.</summary>
+    void Attributed(InstanceContext instance, in Observation call, CallChain chain);
+
+    /// <summary>The root (or what may become it) reached a step of its start.</summary>
+    /// <param name="instance">The instance.</param>
+    /// <param name="observation">When, and in which process.</param>
+    /// <param name="step">Which step.</param>
+    /// <param name="module">The module that is initialised; null for another step.</param>
+    void Entered(InstanceContext instance, in Observation observation, StartStep step, string? module);
+
     /// <summary>
     /// A process of the instance was forked. The role of a first child is null: if its parent ends, as when daemonising, it
     /// is the root, or another launcher.
@@ -34,6 +44,19 @@ public interface IFleetSink
 
     /// <summary>The last process of the instance ended.</summary>
     void InstanceEnded(InstanceContext instance, in Observation observation);
+}
+
+/// <summary>Steps of a server's start.</summary>
+public enum StartStep
+{
+    /// <summary>It begins to initialise its modules.</summary>
+    Modules,
+
+    /// <summary>It initialises a module; the one before is done.</summary>
+    Module,
+
+    /// <summary>All modules are initialised.</summary>
+    ModulesDone,
 }
 
 /// <summary>What stays of an instance while it lives.</summary>

@@ -124,7 +124,14 @@ public sealed record ServerFacts
 /// <param name="Memory">The shared memory that it points to.</param>
 /// <param name="Holders">The processes whose Thread#1 holds it, oldest first.</param>
 /// <param name="SinceNs">Boot time in nanoseconds since which it is known to be shared.</param>
-public sealed record SharedSlot(uint Key, ulong Value, SharedMemory Memory, ImmutableArray<ProcessId> Holders, ulong SinceNs);
+public sealed record SharedSlot(uint Key, ulong Value, SharedMemory Memory, ImmutableArray<ProcessId> Holders, ulong SinceNs)
+{
+    /// <summary>What OpenSSL keeps in it, such as <c>err_state</c>; null when no stack showed it.</summary>
+    public string? Name { get; init; }
+
+    /// <summary>The call that set it; null when that was not seen with its stack.</summary>
+    public SlotOrigin? Origin { get; init; }
+}
 
 /// <summary>Processes that should be inspected now.</summary>
 /// <param name="Instance">Their instance.</param>

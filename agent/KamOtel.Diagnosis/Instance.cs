@@ -7,6 +7,7 @@ internal sealed class Instance(InstanceContext context)
 {
     private readonly Dictionary<ProcessId, TrackedProcess> _processes = [];
     private readonly HashSet<(CoverageGaps, string)> _gapsTold = [];
+    private TrackedProcess? _first;
 
     public InstanceContext Context { get; set; } = context;
 
@@ -61,6 +62,9 @@ internal sealed class Instance(InstanceContext context)
     /// <summary>Damage, with a shared slot.</summary>
     public Damage? Damage { get; set; }
 
+    /// <summary>Who set what.</summary>
+    public SlotOrigins Origins { get; } = new();
+
     /// <summary>How often processes used what they share, while that was watched.</summary>
     public ImmutableArray<SharedUse> Uses { get; set; } = [];
 
@@ -71,6 +75,7 @@ internal sealed class Instance(InstanceContext context)
 
     public void Add(TrackedProcess process)
     {
+        _first ??= process;
         _processes[process.Id] = process;
         process.Parent?.Children.Add(process);
         Root ??= process;
@@ -155,10 +160,38 @@ internal sealed class Instance(InstanceContext context)
         Facts = Facts,
         InspectedNs = InspectedNs == 0 ? null : InspectedNs,
         IsConcluded = Conclusion is not null,
-        SharedSlots = Conclusion?.Shared ?? [],
+        SharedSlots = SharedSlots(),
         SharedUses = Uses,
         Damage = Damage,
     };
+
+    /// <summary>A process that lives, or a launcher that the root has come from.</summary>
+    public TrackedProcess? Find(ProcessId id)
+    {
+        if (_processes.TryGetValue(id, out TrackedProcess? living))
+        {
+            return living;
+        }
+        return AboveWorkers().FirstOrDefault(p => p.Id == id);
+    }
+
+    /// <summary>The root and the launchers above it, though they are gone.</summary>
+    private IEnumerable<TrackedProcess> AboveWorkers()
+    {
+        for (TrackedProcess? at = _first; at is not null; at = at.OnlyChild)
+        {
+            yield return at;
+            if (ReferenceEquals(at, Root))
+            {
+                break;
+            }
+        }
+    }
+
+    /// <summary>What processes share, with what is known of its making.</summary>
+    public ImmutableArray<SharedSlot> SharedSlots() =>
+        Conclusion is not { } conclusion ? []
+        : [.. conclusion.Shared.Select(s => s with { Name = Origins.Names.GetValueOrDefault(s.Key), Origin = Origins.Of(s.Key, s.Value, p => AboveWorkers().Contains(p)) })];
 
     private IEnumerable<TrackedProcess> ByAge() =>
         _processes.Values.OrderBy(p => !ReferenceEquals(p, Root)).ThenBy(static p => p.Id.StartTicks).ThenBy(static p => p.Id.Tgid);

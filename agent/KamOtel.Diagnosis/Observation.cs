@@ -36,6 +36,9 @@ public enum ObservationKind : ushort
     /// <summary>A watched process is about to die of a signal that memory corruption ends in: SIGSEGV, SIGABRT, SIGBUS, SIGILL, SIGFPE.</summary>
     FatalSignal = 10,
 
+    /// <summary>A function of the server itself was entered: a step of its start.</summary>
+    Entered = 12,
+
     /// <summary>A process found in <c>/proc</c> that runs already: not an event, and nothing is known of its past.</summary>
     Seeded = 32,
 }
@@ -90,6 +93,9 @@ public readonly record struct Observation
 
     /// <summary>SetLocal, SetLocalEx: the value set. InitLocal: the cleanup function.</summary>
     public ulong Value { get; init; }
+
+    /// <summary>Thread-local calls: the stack was copied, and <see cref="Fleet.Attributed"/> will tell who called.</summary>
+    public bool HasStack { get; init; }
 
     /// <summary>The thread is the process's main thread, Thread#1 (its tid equals its tgid).</summary>
     public bool MainThread => Tid == Process.Tgid;

@@ -146,6 +146,8 @@ public readonly record struct CallCount(
 /// <param name="Exits">Processes ended, indexed by <see cref="ExitKind"/>.</param>
 /// <param name="Verdicts">How often an instance came to a verdict, indexed by <see cref="Verdict"/>.</param>
 /// <param name="SharedUses">Uses of shared slots that were counted.</param>
+/// <param name="ChainsAttributed">Calls whose stack was copied and named an author.</param>
+/// <param name="ChainsUnknown">Calls whose stack was copied and named none.</param>
 public sealed record TargetCounters(
     string Target,
     ImmutableArray<CallCount> Calls,
@@ -153,4 +155,6 @@ public sealed record TargetCounters(
     long Forks,
     ImmutableArray<long> Exits,
     ImmutableArray<long> Verdicts,
-    long SharedUses);
+    long SharedUses,
+    long ChainsAttributed,
+    long ChainsUnknown);

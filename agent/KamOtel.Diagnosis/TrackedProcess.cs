@@ -17,6 +17,9 @@ internal sealed class TrackedProcess(ProcessId id, ProcessId? parentId, TrackedP
     /// <summary>Children that it ever forked.</summary>
     public int Forked { get; set; }
 
+    /// <summary>Boot time of its first fork in nanoseconds; null while there was none.</summary>
+    public ulong? FirstForkNs { get; set; }
+
     /// <summary>The child, while it forked only one.</summary>
     public TrackedProcess? OnlyChild { get; set; }
 

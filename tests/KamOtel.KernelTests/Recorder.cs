@@ -7,6 +7,10 @@ internal sealed class Recorder : IFleetSink
 {
     public List<(Observation Observation, CallContext Context)> Calls { get; } = [];
 
+    public List<(Observation Call, CallChain Chain)> Chains { get; } = [];
+
+    public List<(StartStep Step, string? Module)> Steps { get; } = [];
+
     public List<(CoverageGaps Gap, string Detail)> Gaps { get; } = [];
 
     public List<InstanceContext> Found { get; } = [];
@@ -22,6 +26,10 @@ internal sealed class Recorder : IFleetSink
     public void InstanceFound(InstanceContext instance, in Observation observation) => Found.Add(instance);
 
     public void Call(InstanceContext instance, in Observation observation, in CallContext call) => Calls.Add((observation, call));
+
+    public void Attributed(InstanceContext instance, in Observation call, CallChain chain) => Chains.Add((call, chain));
+
+    public void Entered(InstanceContext instance, in Observation observation, StartStep step, string? module) => Steps.Add((step, module));
 
     public void Forked(InstanceContext instance, in Observation observation, ProcessRole? role)
     {

@@ -13,6 +13,10 @@ internal sealed class RecordingSink : IFleetSink
 
     public List<(InstanceContext Instance, Observation Observation, CallContext Call)> Calls { get; } = [];
 
+    public List<(Observation Call, CallChain Chain)> Chains { get; } = [];
+
+    public List<(StartStep Step, string? Module)> Steps { get; } = [];
+
     public List<(ProcessId Child, ProcessRole? Role)> Forks { get; } = [];
 
     public List<(ProcessId Process, ProcessRole Role)> Exits { get; } = [];
@@ -36,6 +40,18 @@ internal sealed class RecordingSink : IFleetSink
     {
         Told.Add("call");
         Calls.Add((instance, observation, call));
+    }
+
+    public void Attributed(InstanceContext instance, in Observation call, CallChain chain)
+    {
+        Told.Add("attributed");
+        Chains.Add((call, chain));
+    }
+
+    public void Entered(InstanceContext instance, in Observation observation, StartStep step, string? module)
+    {
+        Told.Add("entered");
+        Steps.Add((step, module));
     }
 
     public void Forked(InstanceContext instance, in Observation observation, ProcessRole? role)
