@@ -20,6 +20,8 @@ enum kamotel_kind {
 	/* Never in the ring, only in the losses: a process that the full map could not take. */
 	KAMOTEL_WATCH = 9,
 	KAMOTEL_FATAL_SIGNAL = 10,
+	/* Never in the ring, only in the losses: a call that went without the copy of its stack. */
+	KAMOTEL_STACK = 11,
 	KAMOTEL_KINDS,
 };
 
@@ -30,6 +32,8 @@ enum kamotel_flags {
 	KAMOTEL_LAST_THREAD = 2,
 	/* calls: the key was read. */
 	KAMOTEL_KEY_READ = 4,
+	/* calls: a struct kamotel_stack and its bytes follow the record. */
+	KAMOTEL_HAS_STACK = 8,
 };
 
 enum {
@@ -37,6 +41,9 @@ enum {
 	KAMOTEL_TICK_NS = 10000000, /* of /proc/PID/stat: USER_HZ is 100 */
 	KAMOTEL_BLOCKS = 4,
 	KAMOTEL_BLOCK_SIZE = 512, /* glibc: 32 slots of 16 bytes; musl: 64 of 8 */
+	KAMOTEL_REGISTERS = 17,	  /* x86-64: the general ones as DWARF numbers them, rip last */
+	KAMOTEL_CHUNK_SIZE = 1024,
+	KAMOTEL_CALLS = 5, /* kinds of calls, from INIT_LOCAL on */
 };
 
 struct kamotel_header {
@@ -76,6 +83,20 @@ struct kamotel_call {
 	__u32 reserved;
 };
 
+/*
+ * The top of the stack at a call, for the agent to unwind: one window from the stack pointer on,
+ * and where that is not all of it a second one, up to where the stack began. The bytes of both
+ * follow, in chunks that lie at multiples of their size. No agent writes them anywhere.
+ */
+struct kamotel_stack {
+	__u64 registers[KAMOTEL_REGISTERS];
+	__u64 start;	/* address of the first window */
+	__u64 outer;	/* address of the second one */
+	__u64 holes;	/* bit n: chunk n, of both windows together, could not be read */
+	__u32 chunks;	/* in both windows */
+	__u32 in_outer; /* of those, in the second one: the last */
+};
+
 /* A copy of the slots of Thread#1, from before the process's memory goes. */
 struct kamotel_fatal_signal {
 	struct kamotel_header header; /* of the thread that the signal hit */
@@ -107,7 +128,11 @@ struct kamotel_watched {
 	__u64 start_ticks; /* guards against a reused tgid; ticks, as /proc knows no better */
 	__u64 instance_ns;
 	__u32 instance_tgid;
-	__u32 reserved;
+	/* Stacks are copied of all calls of Thread#1 before the first fork, later of the first few.
+	 */
+	__u8 forked;
+	__u8 stacks[KAMOTEL_CALLS]; /* copied so far, by kind of call */
+	__u8 reserved[6];
 };
 
 struct kamotel_instance {

@@ -29,17 +29,15 @@ static __always_inline void count_loss(__u32 kind)
 		(*lost)++;
 }
 
-/* A record of `size` bytes for the current thread, or NULL: then the loss is counted. */
-static __always_inline void *reserve(__u64 size, __u16 kind, __u16 flags, __u64 start_ns,
-				     const struct kamotel_watched *watched)
+/* A record of `size` bytes for the current thread, or NULL. */
+static __always_inline void *try_reserve(__u64 size, __u16 kind, __u16 flags, __u64 start_ns,
+					 const struct kamotel_watched *watched)
 {
 	struct kamotel_header *header = bpf_ringbuf_reserve(&ring, size, 0);
 	__u64 id = bpf_get_current_pid_tgid();
 
-	if (!header) {
-		count_loss(kind);
+	if (!header)
 		return NULL;
-	}
 	header->time_ns = bpf_ktime_get_boot_ns();
 	header->start_ns = start_ns;
 	header->instance_ns = watched->instance_ns;
@@ -51,10 +49,22 @@ static __always_inline void *reserve(__u64 size, __u16 kind, __u16 flags, __u64 
 	return header;
 }
 
+/* The same; when there is none the loss is counted. */
+static __always_inline void *reserve(__u64 size, __u16 kind, __u16 flags, __u64 start_ns,
+				     const struct kamotel_watched *watched)
+{
+	void *record = try_reserve(size, kind, flags, start_ns, watched);
+
+	if (!record)
+		count_loss(kind);
+	return record;
+}
+
 #include "watch.bpf.h"
+#include "tasks.bpf.h"
+#include "stacks.bpf.h"
 #include "thread_locals.bpf.h"
 #include "files.bpf.h"
-#include "tasks.bpf.h"
 #include "fatal_signals.bpf.h"
 #include "confirm.bpf.h"
 
@@ -63,6 +73,7 @@ struct kamotel_exec *unused_exec __attribute__((unused));
 struct kamotel_fork *unused_fork __attribute__((unused));
 struct kamotel_exit *unused_exit __attribute__((unused));
 struct kamotel_call *unused_call __attribute__((unused));
+struct kamotel_stack *unused_stack __attribute__((unused));
 struct kamotel_fatal_signal *unused_fatal_signal __attribute__((unused));
 struct kamotel_task *unused_task __attribute__((unused));
 enum kamotel_kind unused_kind __attribute__((unused));

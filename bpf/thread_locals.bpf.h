@@ -7,16 +7,26 @@
  * later is covered from its first instruction; whoever is not watched leaves at once.
  */
 
-static __always_inline int emit_call(__u16 kind, __u64 key_address, __u64 value, __u32 key,
-				     __u16 flags)
+static __always_inline int emit_call(struct pt_regs *ctx, __u16 kind, __u64 key_address,
+				     __u64 value, __u32 key, __u16 flags)
 {
+	struct stack_extent extent = {};
+	struct kamotel_call *event = NULL;
+	struct kamotel_watched *entry;
 	__u64 start_ns;
-	struct kamotel_watched *entry = current_watched(&start_ns);
-	struct kamotel_call *event;
 
+	entry = current_watched(&start_ns);
 	if (!entry)
 		return 0;
-	event = reserve(sizeof(*event), kind, flags, start_ns, entry);
+	/* A slot that is cleared has no author. */
+	if ((kind != KAMOTEL_SET_LOCAL || value) && wants_stack(entry, kind)) {
+		find_stack(ctx, &extent);
+		event = reserve_with_stack(ctx, &extent, kind, flags, start_ns, entry);
+		if (!event)
+			count_loss(KAMOTEL_STACK);
+	}
+	if (!event)
+		event = reserve(sizeof(*event), kind, flags, start_ns, entry);
 	if (!event)
 		return 0;
 	event->key_address = key_address;
@@ -37,28 +47,28 @@ static __always_inline int emit_call(__u16 kind, __u64 key_address, __u64 value,
 SEC("uprobe")
 int kamotel_init(struct pt_regs *ctx)
 {
-	return emit_call(KAMOTEL_INIT_LOCAL, PT_REGS_PARM1(ctx), PT_REGS_PARM2(ctx), 0, 0);
+	return emit_call(ctx, KAMOTEL_INIT_LOCAL, PT_REGS_PARM1(ctx), PT_REGS_PARM2(ctx), 0, 0);
 }
 
 /* int CRYPTO_THREAD_set_local(CRYPTO_THREAD_LOCAL *key, void *value) */
 SEC("uprobe")
 int kamotel_set(struct pt_regs *ctx)
 {
-	return emit_call(KAMOTEL_SET_LOCAL, PT_REGS_PARM1(ctx), PT_REGS_PARM2(ctx), 0, 0);
+	return emit_call(ctx, KAMOTEL_SET_LOCAL, PT_REGS_PARM1(ctx), PT_REGS_PARM2(ctx), 0, 0);
 }
 
 /* int CRYPTO_THREAD_cleanup_local(CRYPTO_THREAD_LOCAL *key) */
 SEC("uprobe")
 int kamotel_cleanup(struct pt_regs *ctx)
 {
-	return emit_call(KAMOTEL_CLEANUP_LOCAL, PT_REGS_PARM1(ctx), 0, 0, 0);
+	return emit_call(ctx, KAMOTEL_CLEANUP_LOCAL, PT_REGS_PARM1(ctx), 0, 0, 0);
 }
 
 /* int CRYPTO_THREAD_set_local_ex(CRYPTO_THREAD_LOCAL_KEY_ID id, OSSL_LIB_CTX *ctx, void *value) */
 SEC("uprobe")
 int kamotel_set_ex(struct pt_regs *ctx)
 {
-	return emit_call(KAMOTEL_SET_LOCAL_EX, PT_REGS_PARM2(ctx), PT_REGS_PARM3(ctx),
+	return emit_call(ctx, KAMOTEL_SET_LOCAL_EX, PT_REGS_PARM2(ctx), PT_REGS_PARM3(ctx),
 			 (__u32)PT_REGS_PARM1(ctx), KAMOTEL_KEY_READ);
 }
 
@@ -66,7 +76,7 @@ int kamotel_set_ex(struct pt_regs *ctx)
 SEC("uprobe")
 int kamotel_clean(struct pt_regs *ctx)
 {
-	return emit_call(KAMOTEL_CLEAN_LOCAL, 0, 0, 0, 0);
+	return emit_call(ctx, KAMOTEL_CLEAN_LOCAL, 0, 0, 0, 0);
 }
 
 #endif /* KAMOTEL_THREAD_LOCALS_BPF_H */

@@ -34,6 +34,8 @@ enum {
 	BPF_ANY = 0,
 	BPF_NOEXIST = 1,
 	BPF_F_NO_PREALLOC = 1,
+	BPF_RB_AVAIL_DATA = 0,
+	BPF_RB_RING_SIZE = 1,
 };
 
 #if defined(__TARGET_ARCH_x86)
@@ -65,7 +67,9 @@ struct thread_struct {
 };
 #endif
 
-struct mm_struct;
+struct mm_struct {
+	unsigned long start_stack;
+};
 
 typedef struct {
 	int counter;

@@ -93,6 +93,12 @@ int BPF_PROG(kamotel_fork, struct task_struct *parent, struct task_struct *child
 
 	child_start_ns = child->start_boottime;
 	inherited = *entry;
+	/* Who daemonises goes on in the child; whoever forks again has forked a worker. */
+	__builtin_memset(inherited.stacks, 0, sizeof(inherited.stacks));
+	if (!entry->forked) {
+		entry->forked = 1;
+		__builtin_memset(entry->stacks, 0, sizeof(entry->stacks));
+	}
 	inherited.start_ticks = child_start_ns / KAMOTEL_TICK_NS;
 	if (bpf_map_update_elem(&watched, &child_tgid, &inherited, BPF_ANY))
 		count_loss(KAMOTEL_WATCH);

@@ -141,6 +141,11 @@ internal sealed partial class Watcher : IObservationHandler, IDisposable
     }
 
     /// <inheritdoc/>
+    public void OnStack(in Observation call, in CopiedStack stack)
+    {
+    }
+
+    /// <inheritdoc/>
     public void OnFatalSignal(in Observation observation, ReadOnlySpan<byte> blocks, uint blocksRead)
     {
         _changed = true;
@@ -299,7 +304,7 @@ internal sealed partial class Watcher : IObservationHandler, IDisposable
         ulong lost = 0;
         for (int kind = 1; kind < KernelSide.KindNames.Count; kind++)
         {
-            lost += (ulong)_kernel.Lost(kind);
+            lost += kind == KernelSide.StackKind ? 0 : (ulong)_kernel.Lost(kind);
         }
         if (lost > _lost)
         {

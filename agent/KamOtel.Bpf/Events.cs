@@ -17,11 +17,15 @@ internal static class Events
     internal const ushort CleanLocal = 8;
     internal const ushort Watch = 9;
     internal const ushort FatalSignal = 10;
-    internal const int Kinds = 11;
+    internal const ushort Stack = 11;
+    internal const int Kinds = 12;
 
     internal const ushort FlagWatched = 1;
     internal const ushort FlagLastThread = 2;
     internal const ushort FlagKeyRead = 4;
+    internal const ushort FlagHasStack = 8;
+
+    private const int ChunkSize = 1024;
 
     /// <summary>Decodes one record; false when it is none of ours (shorter than its kind, or of an unknown kind).</summary>
     internal static bool TryDecode(ReadOnlySpan<byte> record, out Observation observation)
@@ -59,11 +63,40 @@ internal static class Events
                     Key = (header.Flags & FlagKeyRead) != 0 ? call.Key : null,
                     KeyAddress = call.KeyAddress,
                     Value = call.Value,
+                    HasStack = HasStack(header, record),
                 };
                 return true;
             default:
                 return false;
         }
+    }
+
+    /// <summary>The stack that follows a call with <see cref="Observation.HasStack"/>, in place.</summary>
+    internal static CopiedStack StackOf(ReadOnlySpan<byte> record)
+    {
+        ref readonly StackRecord stack = ref MemoryMarshal.AsRef<StackRecord>(record[Unsafe.SizeOf<CallRecord>()..]);
+        ReadOnlySpan<byte> bytes = record.Slice(Unsafe.SizeOf<CallRecord>() + Unsafe.SizeOf<StackRecord>(), (int)stack.Chunks * ChunkSize);
+        int inner = (int)(stack.Chunks - stack.InOuter) * ChunkSize;
+        return new CopiedStack
+        {
+            Registers = stack.Registers,
+            Start = stack.Start,
+            Bytes = bytes[..inner],
+            Outer = stack.Outer,
+            OuterBytes = bytes[inner..],
+            Holes = stack.Holes,
+        };
+    }
+
+    private static bool HasStack(in Header header, ReadOnlySpan<byte> record)
+    {
+        int fixedSize = Unsafe.SizeOf<CallRecord>() + Unsafe.SizeOf<StackRecord>();
+        if ((header.Flags & FlagHasStack) == 0 || record.Length < fixedSize)
+        {
+            return false;
+        }
+        ref readonly StackRecord stack = ref MemoryMarshal.AsRef<StackRecord>(record[Unsafe.SizeOf<CallRecord>()..]);
+        return stack.InOuter <= stack.Chunks && stack.Chunks <= (record.Length - fixedSize) / ChunkSize;
     }
 
     /// <summary>The record of a fatal signal, in place: it is large.</summary>
@@ -117,6 +150,38 @@ internal static class Events
     }
 
     [StructLayout(LayoutKind.Sequential)]
+    internal struct StackRecord
+    {
+        public RegisterFile Registers;
+        public ulong Start;
+        public ulong Outer;
+        public ulong Holes;
+        public uint Chunks;
+        public uint InOuter;
+    }
+
+    /// <summary>The registers, by DWARF's numbers.</summary>
+    [InlineArray(17)]
+    internal struct RegisterFile
+    {
+        private ulong _first;
+    }
+
+    /// <summary>A count for each kind of call.</summary>
+    [InlineArray(5)]
+    internal struct CallCounts
+    {
+        private byte _first;
+    }
+
+    /// <summary>Six bytes that mean nothing.</summary>
+    [InlineArray(6)]
+    internal struct SixBytes
+    {
+        private byte _first;
+    }
+
+    [StructLayout(LayoutKind.Sequential)]
     internal struct FatalSignalRecord
     {
         public Header Header;
@@ -155,7 +220,9 @@ internal static class Events
         public ulong StartTicks;
         public ulong InstanceNs;
         public uint InstanceTgid;
-        public uint Reserved;
+        public byte Forked;
+        public CallCounts Stacks;
+        public SixBytes Reserved;
     }
 
     [StructLayout(LayoutKind.Sequential)]
@@ -194,10 +261,10 @@ internal static class Events
     [StructLayout(LayoutKind.Sequential)]
     internal struct Globals
     {
+        public int WantedTask;
         public int WantedTgid;
         public ulong WantedStart;
         public FileRecord WantedFile;
-        public int WantedTask;
         public ulong ConfirmHits;
     }
 }

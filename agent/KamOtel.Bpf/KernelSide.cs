@@ -11,6 +11,12 @@ public interface IObservationHandler : IMappingHandler
     /// <summary>One observation; a <see cref="ObservationKind.FatalSignal"/> comes by <see cref="OnFatalSignal"/> instead.</summary>
     void OnObservation(in Observation observation);
 
+    /// <summary>
+    /// The stack at a call with <see cref="Observation.HasStack"/>, right after the call itself; in place: the bytes are the
+    /// kernel's again when this returns.
+    /// </summary>
+    void OnStack(in Observation call, in CopiedStack stack);
+
     /// <summary>A watched process is about to die of a signal; what its Thread#1 held.</summary>
     /// <param name="observation">In the thread that the signal hit; <see cref="Observation.Status"/> is the signal.</param>
     /// <param name="blocks">
@@ -35,6 +41,9 @@ public readonly record struct FileIdentity(uint Device, ulong Inode);
 /// </summary>
 public sealed unsafe class KernelSide : IRecordHandler, IDisposable
 {
+    /// <summary>The kind of a stack: its losses are calls that came without one, not lost calls.</summary>
+    public const int StackKind = Events.Stack;
+
     private const string KernelTypes = "/sys/kernel/btf/vmlinux";
 
     private static readonly Dictionary<string, string> Programs = new(StringComparer.Ordinal)
@@ -91,7 +100,7 @@ public sealed unsafe class KernelSide : IRecordHandler, IDisposable
 
     /// <summary>The names of the kinds of events, by number; null where a number is no kind.</summary>
     public static IReadOnlyList<string?> KindNames { get; } =
-        [null, "exec", "fork", "exit", "init_local", "set_local", "cleanup_local", "set_local_ex", "clean_local", "watch", "fatal_signal"];
+        [null, "exec", "fork", "exit", "init_local", "set_local", "cleanup_local", "set_local_ex", "clean_local", "watch", "fatal_signal", "stack"];
 
     /// <summary>The functions of libcrypto that can be probed.</summary>
     public static IReadOnlyList<string> Functions { get; } = [.. Programs.Keys];
@@ -193,6 +202,8 @@ public sealed unsafe class KernelSide : IRecordHandler, IDisposable
             StartTicks = process.StartTicks,
             InstanceNs = instance.SinceNs,
             InstanceTgid = (uint)instance.Tgid,
+            // Nobody knows how far it is: only a few stacks.
+            Forked = 1,
         });
 
     /// <summary>Takes back <see cref="WatchProcess"/>, for a process that ended meanwhile.</summary>
@@ -393,6 +404,12 @@ public sealed unsafe class KernelSide : IRecordHandler, IDisposable
             return;
         }
         _handler!.OnObservation(in observation);
+        if (observation.HasStack)
+        {
+            CopiedStack stack = Events.StackOf(record);
+            _received[Events.Stack]++;
+            _handler.OnStack(in observation, in stack);
+        }
     }
 
     /// <inheritdoc/>

@@ -34,6 +34,7 @@ public sealed class LayoutTests : IDisposable
         { "kamotel_fork", typeof(Events.ForkRecord) },
         { "kamotel_exit", typeof(Events.ExitRecord) },
         { "kamotel_call", typeof(Events.CallRecord) },
+        { "kamotel_stack", typeof(Events.StackRecord) },
         { "kamotel_file", typeof(Events.FileRecord) },
         { "kamotel_fatal_signal", typeof(Events.FatalSignalRecord) },
         { "kamotel_task", typeof(Events.TaskRecord) },
@@ -83,7 +84,7 @@ public sealed class LayoutTests : IDisposable
             string text = name["KAMOTEL_".Length..];
             KernelSide.KindNames[value].ShouldBe(text.ToLowerInvariant(), name);
             Constant(Pascal(text.ToLowerInvariant())).ShouldBe(value, name);
-            if (name != "KAMOTEL_WATCH")
+            if (name is not ("KAMOTEL_WATCH" or "KAMOTEL_STACK"))
             {
                 ((int)Enum.Parse<ObservationKind>(Pascal(text.ToLowerInvariant()))).ShouldBe(value, name);
             }

@@ -9,6 +9,9 @@ namespace KamOtel.KernelTests;
 /// <summary>A fatal signal, with a copy of what came with it.</summary>
 internal sealed record Death(Observation Observation, byte[] Blocks, uint BlocksRead);
 
+/// <summary>A stack, with a copy of its bytes.</summary>
+internal sealed record Stack(Observation Call, ulong[] Registers, ulong Start, byte[] Bytes, ulong Outer, byte[] OuterBytes, ulong Holes);
+
 /// <summary>The kernel side, attached to one library and watching one name; keeps all that it sees.</summary>
 internal sealed class Session : IObservationHandler, IDisposable
 {
@@ -37,6 +40,8 @@ internal sealed class Session : IObservationHandler, IDisposable
     public List<Observation> Seen { get; } = [];
 
     public List<Death> Deaths { get; } = [];
+
+    public List<Stack> Stacks { get; } = [];
 
     public bool Keep { get; set; } = true;
 
@@ -80,6 +85,14 @@ internal sealed class Session : IObservationHandler, IDisposable
         if (Keep)
         {
             Seen.Add(observation);
+        }
+    }
+
+    public void OnStack(in Observation call, in CopiedStack stack)
+    {
+        if (Keep)
+        {
+            Stacks.Add(new Stack(call, stack.Registers.ToArray(), stack.Start, stack.Bytes.ToArray(), stack.Outer, stack.OuterBytes.ToArray(), stack.Holes));
         }
     }
 

@@ -67,6 +67,19 @@ static void set(unsigned long value)
 	set_local(&key, (void *)value);
 }
 
+/* A call under a frame of `size` bytes that nobody touched, between two marks. */
+static __attribute__((noinline)) void set_below(size_t size)
+{
+	volatile unsigned long outer_mark = 0x6f757465726d6b31;
+	volatile char *big = __builtin_alloca(size);
+	volatile unsigned long *inner_mark = (unsigned long *)__builtin_alloca(4096);
+
+	*inner_mark = 0x696e6e65726d6b32;
+	__asm__ volatile("" ::"r"(big), "r"(inner_mark), "r"(&outer_mark) : "memory");
+	set(0x1111);
+	__asm__ volatile("" ::"r"(big), "r"(inner_mark), "r"(&outer_mark) : "memory");
+}
+
 static void get(unsigned int *from, long times)
 {
 	for (long i = 0; i < times; i++) {
@@ -280,6 +293,8 @@ int main(int argc, char **argv)
 	if (!strcmp(scenario, "before_fork")) {
 		set(0x1111);
 		in_child(nothing);
+	} else if (!strcmp(scenario, "deep")) {
+		set_below(count);
 	} else if (!strcmp(scenario, "other_thread")) {
 		pthread_t thread;
 
