@@ -49,7 +49,7 @@ bench: setup-build ## Measure, print the figures side by side and write out/benc
 
 format: ## Put C# and C into the repository's format
 	@dotnet format KamOtel.sln --exclude-diagnostics IDE0130
-	@clang-format -i $$(find bpf tests -name '*.[ch]' -not -name vmlinux.h -not -path '*/obj/*')
+	@clang-format -i $$(find agent bpf tests -name '*.[ch]' -not -name vmlinux.h -not -path '*/obj/*')
 
 clean: ## Remove what was built
 	@rm -rf out
