@@ -11,6 +11,7 @@ namespace KamOtel.Agent;
 /// <param name="AttachFailures">Files that could not be probed so far.</param>
 /// <param name="Inspections">Inspections of instances so far.</param>
 /// <param name="ConfirmWindows">Times that the use of shared slots was watched so far.</param>
+/// <param name="UnwinderRestarts">Times that the process which unwinds stacks was started anew.</param>
 /// <param name="RingBytes">Size of the ring.</param>
 /// <param name="RingUsedBytes">Bytes in the ring that the agent has not read yet.</param>
 internal sealed record AgentSnapshot(
@@ -21,11 +22,12 @@ internal sealed record AgentSnapshot(
     long AttachFailures,
     long Inspections,
     long ConfirmWindows,
+    long UnwinderRestarts,
     long RingBytes,
     long RingUsedBytes)
 {
     /// <summary>Before the first turn of the watch loop.</summary>
-    public static AgentSnapshot Empty { get; } = new(DateTimeOffset.UnixEpoch, FleetSnapshot.Empty, [], [], 0, 0, 0, 0, 0);
+    public static AgentSnapshot Empty { get; } = new(DateTimeOffset.UnixEpoch, FleetSnapshot.Empty, [], [], 0, 0, 0, 0, 0, 0);
 }
 
 /// <summary>Events of one kind since the agent started.</summary>

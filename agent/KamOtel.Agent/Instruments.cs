@@ -34,6 +34,7 @@ internal sealed class Instruments : IDisposable
         }
         AttachDelay = new HistogramOfBoth(factory, _meter, AttachDelayLine);
         InspectionDuration = new HistogramOfBoth(factory, _meter, InspectionDurationLine);
+        UnwindDuration = new HistogramOfBoth(factory, _meter, UnwindDurationLine);
     }
 
     /// <summary>From the executable mapping of a libcrypto in a watched process to its probes being attached, in seconds.</summary>
@@ -42,11 +43,17 @@ internal sealed class Instruments : IDisposable
     /// <summary>Time to inspect one instance, in seconds.</summary>
     public HistogramOfBoth InspectionDuration { get; }
 
+    /// <summary>Time to find out who made a call, from its stack, in seconds.</summary>
+    public HistogramOfBoth UnwindDuration { get; }
+
     private static Instrument AttachDelayLine { get; } = new(
         "kamotel.attach.delay", InstrumentKind.Histogram, "s", "Time from the mapping of a libcrypto by a watched process to its probes being attached.", [], static (_, _) => []);
 
     private static Instrument InspectionDurationLine { get; } = new(
         "kamotel.inspection.duration", InstrumentKind.Histogram, "s", "Time to inspect all processes of one server.", [], static (_, _) => []);
+
+    private static Instrument UnwindDurationLine { get; } = new(
+        "kamotel.unwind.duration", InstrumentKind.Histogram, "s", "Time to find out who made a call, from the copy of its stack.", [], static (_, _) => []);
 
     /// <summary>All instruments.</summary>
     public static IReadOnlyList<Instrument> Table { get; } =
@@ -69,6 +76,9 @@ internal sealed class Instruments : IDisposable
         Gauge("kamotel.instance.info", "1", "1, with what the target's latest instance is made of; empty where it is not known.", ["target", "kamailio", "openssl", "tls_back_end", "tls_threads_mode"], static s =>
             s.Fleet.Instances.GroupBy(static i => i.Target).Select(static t => Info(t.Key, t.MaxBy(static i => i.StartedNs)!.Facts))),
         Gauge("kamotel.instance.shared_slots", "{slot}", "OpenSSL slots that two or more processes share: the same pointer into shared memory.", ["target"], static s => ByTarget(s, static t => t.Sum(static i => i.SharedSlots.Length))),
+        Gauge("kamotel.instance.shared_slot_info", "{slot}", "Slots that processes share, by what OpenSSL keeps there, the module that set them, and the one that asked it to; empty where it is not known.", ["target", "slot", "author", "asked_by"], static s =>
+            s.Fleet.Instances.SelectMany(static i => i.SharedSlots.Select(slot => (i.Target, Name: slot.Name ?? "", Author: slot.Origin?.Chain.Author ?? "", AskedBy: slot.Origin?.Chain.AskedBy ?? "")))
+                .GroupBy(static slot => slot).Select(static slots => new Sample(slots.Count(), slots.Key.Target, slots.Key.Name, slots.Key.Author, slots.Key.AskedBy))),
         Counter("kamotel.shared_slot.uses", "{use}", "Uses of shared slots that were counted while that was watched.", ["target"], static s => s.Fleet.Targets.Select(static t => new Sample(t.SharedUses, t.Target))),
         Gauge("kamotel.instance.holders", "{process}", "Living processes by what their Thread#1 holds.", ["target", "holding"], static s => By<Holding>(s, static p => p.Holding, Words.Of)),
         Gauge("kamotel.instance.inspected_processes", "{process}", "Living processes by how their latest inspection ended.", ["target", "status"], static s => By<InspectionStatus>(s, static p => p.Inspection, Words.Of)),
@@ -95,6 +105,8 @@ internal sealed class Instruments : IDisposable
         AttachDelayLine,
         Counter("kamotel.inspections", "{inspection}", "Inspections of servers.", [], static s => [new Sample(s.Inspections)]),
         InspectionDurationLine,
+        UnwindDurationLine,
+        Counter("kamotel.unwinder.restarts", "{restart}", "Times that the process which unwinds stacks was started anew.", [], static s => [new Sample(s.UnwinderRestarts)]),
         Counter("kamotel.confirm_windows", "{window}", "Times that the use of shared slots was watched.", [], static s => [new Sample(s.ConfirmWindows)]),
         Gauge("kamotel.ring.size", "By", "Size of the ring between kernel and agent.", [], static s => [new Sample(s.RingBytes)]),
         Gauge("kamotel.ring.used", "By", "Bytes in the ring that wait to be read.", [], static s => [new Sample(s.RingUsedBytes)]),

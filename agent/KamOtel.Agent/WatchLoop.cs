@@ -19,7 +19,7 @@ internal sealed partial class WatchLoop(
     /// <exception cref="KamOtel.Bpf.BpfException">The message says why and what helps.</exception>
     public Task StartAsync(CancellationToken cancellationToken)
     {
-        _watcher = new Watcher(options, state, sink, instruments.AttachDelay.Record, instruments.InspectionDuration.Record, logger);
+        _watcher = new Watcher(options, state, sink, instruments.AttachDelay.Record, instruments.InspectionDuration.Record, instruments.UnwindDuration.Record, logger);
         _watcher.Start();
         _thread = new Thread(Run) { Name = "watch loop", IsBackground = true };
         _thread.Start();

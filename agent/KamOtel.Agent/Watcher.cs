@@ -33,7 +33,12 @@ internal sealed partial class Watcher : IObservationHandler, IDisposable
     private readonly RunningServers _running;
     private readonly Inspector _inspector;
     private readonly ConfirmWindow _confirm;
+    private readonly CodeMaps _maps = new();
+    private readonly Attribution _attribution;
     private readonly Dictionary<int, ProcessId> _watched = [];
+
+    /// <summary>Processes that ended, or left: what they mapped before that is told after it.</summary>
+    private readonly List<ProcessId> _ended = [];
 
     /// <summary>What is needed to understand the last copy of a dying process's slots, by instance.</summary>
     private readonly Dictionary<InstanceId, ProcessView> _views = [];
@@ -43,7 +48,7 @@ internal sealed partial class Watcher : IObservationHandler, IDisposable
 
     /// <summary>Loads the kernel side; nothing is attached yet.</summary>
     /// <exception cref="BpfException">The machine cannot do it; the message says why and what helps.</exception>
-    public Watcher(RunOptions options, AgentState state, IFleetSink sink, Action<double> attachDelay, Action<double> inspectionDuration, ILogger logger)
+    public Watcher(RunOptions options, AgentState state, IFleetSink sink, Action<double> attachDelay, Action<double> inspectionDuration, Action<double> unwindDuration, ILogger logger)
     {
         _options = options;
         _state = state;
@@ -55,6 +60,7 @@ internal sealed partial class Watcher : IObservationHandler, IDisposable
         _running = new RunningServers(_kernel, _proc, options.Watch, logger);
         _inspector = new Inspector(_kernel, _proc, inspectionDuration, logger);
         _confirm = new ConfirmWindow(_kernel, _proc, options.ConfirmSeconds, logger);
+        _attribution = new Attribution(_maps, _kernel.Wake, unwindDuration, logger);
     }
 
     /// <summary>
@@ -101,6 +107,7 @@ internal sealed partial class Watcher : IObservationHandler, IDisposable
         ulong wait = due > now ? ((due - now) / 1_000_000) + 1 : 0;
         _kernel.Poll((int)Math.Min(wait, _confirm.IsOpen ? ConfirmMs : _changed ? PublishMs : (ulong)HeartbeatMs), this);
         _state.Turned();
+        Attribute();
         CountLosses();
         // The inspection first: a server that is ready now is judged by it.
         Inspect();
@@ -124,16 +131,16 @@ internal sealed partial class Watcher : IObservationHandler, IDisposable
         {
             case ObservationKind.Exec when observation.Watched:
                 _watched[observation.Process.Tgid] = observation.Process;
+                BeginMaps(observation.Process);
                 LookAtMappings(observation.Process, observation.TimeNs);
                 break;
             case ObservationKind.Exec:
-                _ = _watched.Remove(observation.Process.Tgid);
+            case ObservationKind.Exit when observation.LastThread:
+                _ended.Add(observation.Process);
                 break;
             case ObservationKind.Fork:
                 _watched[observation.Other.Tgid] = observation.Other;
-                break;
-            case ObservationKind.Exit when observation.LastThread:
-                _ = _watched.Remove(observation.Process.Tgid);
+                _maps.Fork(observation.Process, observation.Other, observation.TimeNs);
                 break;
             default:
                 break;
@@ -141,9 +148,7 @@ internal sealed partial class Watcher : IObservationHandler, IDisposable
     }
 
     /// <inheritdoc/>
-    public void OnStack(in Observation call, in CopiedStack stack)
-    {
-    }
+    public void OnStack(in Observation call, in CopiedStack stack) => _attribution.Take(in call, in stack);
 
     /// <inheritdoc/>
     public void OnFatalSignal(in Observation observation, ReadOnlySpan<byte> blocks, uint blocksRead)
@@ -163,7 +168,7 @@ internal sealed partial class Watcher : IObservationHandler, IDisposable
             return;
         }
         _changed = true;
-        OfferMapping(process, Encoding.UTF8.GetString(mapping.Path), mapping.Start, mapping.Start + mapping.Length, mapping.TimeNs);
+        OfferMapping(process, Encoding.UTF8.GetString(mapping.Path), mapping.Start, mapping.Start + mapping.Length, mapping.Offset, new MappedInode(mapping.DeviceMajor, mapping.DeviceMinor, mapping.Inode), mapping.TimeNs);
     }
 
     /// <inheritdoc/>
@@ -172,12 +177,17 @@ internal sealed partial class Watcher : IObservationHandler, IDisposable
         _changed = true;
         LossSeen(_logger, (long)count, "mapping");
         _fleet.EventsLost(count, BootClock.NowNs);
+        foreach (ProcessId process in _watched.Values.ToArray())
+        {
+            LookAtMappings(process, mappedNs: 0);
+        }
     }
 
     /// <inheritdoc/>
     public void Dispose()
     {
         _confirm.Dispose();
+        _attribution.Dispose();
         _libraries.Dispose();
         _kernel.Dispose();
     }
@@ -186,6 +196,7 @@ internal sealed partial class Watcher : IObservationHandler, IDisposable
     private void Seed() => _running.Find((observation, target) =>
     {
         _watched[observation.Process.Tgid] = observation.Process;
+        BeginMaps(observation.Process);
         _fleet.Observe(in observation, target);
         LookAtMappings(observation.Process, mappedNs: 0);
     });
@@ -201,6 +212,7 @@ internal sealed partial class Watcher : IObservationHandler, IDisposable
             return;
         }
         _kernel.Consume(this);
+        Attribute();
         foreach (InspectionRequest request in _inspector.Inspect(_fleet, BootClock.NowNs))
         {
             if (_inspector.View(request.Root) is { } view)
@@ -247,32 +259,32 @@ internal sealed partial class Watcher : IObservationHandler, IDisposable
         {
             if (mapping is { IsCode: true, Path: { } path } && path.StartsWith('/'))
             {
-                OfferMapping(process, path, mapping.Start, mapping.End, mappedNs);
+                OfferMapping(process, path, mapping.Start, mapping.End, mapping.Offset, new MappedInode(mapping.DeviceMajor, mapping.DeviceMinor, mapping.Inode), mappedNs);
             }
         }
     }
 
-    private void OfferMapping(ProcessId process, string path, ulong start, ulong end, ulong mappedNs)
+    private void OfferMapping(ProcessId process, string path, ulong start, ulong end, ulong offset, MappedInode inode, ulong mappedNs)
     {
         LibraryState library;
         bool opened = true;
         // The mapping may have been split since, or map_files be forbidden: then the path will do.
-        if (_proc.OpenMapping(process.Tgid, start, end).TryGet(out SafeFileHandle? file)
-            || _proc.OpenRooted(process.Tgid, path).TryGet(out file, out ProcFailure failure))
+        bool exactly = _proc.OpenMapping(process.Tgid, start, end).TryGet(out SafeFileHandle? file);
+        ProcFailure failure = default;
+        if (file is not null || _proc.OpenRooted(process.Tgid, path).TryGet(out file, out failure))
         {
-            using (file)
-            {
-                library = _libraries.Offer(file, path);
-            }
-        }
-        else if (Path.GetFileName(path).StartsWith("libcrypto", StringComparison.Ordinal))
-        {
-            library = _libraries.NotOpened(path, failure);
-            opened = false;
+            library = _libraries.Offer(file, path);
+            _maps.Map(process, start, end, offset, KeepForStacks(file, path, inode, exactly), mappedNs);
         }
         else
         {
-            return;
+            _maps.Map(process, start, end, offset, FindForStacks(path, inode), mappedNs);
+            if (!Path.GetFileName(path).StartsWith("libcrypto", StringComparison.Ordinal))
+            {
+                return;
+            }
+            library = _libraries.NotOpened(path, failure);
+            opened = false;
         }
         if (!library.IsLibcrypto)
         {
@@ -287,6 +299,60 @@ internal sealed partial class Watcher : IObservationHandler, IDisposable
         {
             _attachDelay((library.ProbedNs.Value - mappedNs) / 1e9);
         }
+    }
+
+    /// <summary>Takes the file over, for the stacks that lead through it. Null when it is not the one that is mapped.</summary>
+    /// <param name="exactly">It was opened by its mapping; by its path it may be another one.</param>
+    private CodeFile? KeepForStacks(SafeFileHandle file, string path, MappedInode inode, bool exactly)
+    {
+        CodeFile? kept = _maps.Find(inode);
+        if (kept is null && FileKey.Of(file).TryGet(out FileKey key) && (exactly || key.Inode == inode.Inode))
+        {
+            kept = new CodeFile(file, path, key, deleted: false);
+            _maps.Keep(inode, kept);
+            return kept;
+        }
+        file.Dispose();
+        return kept;
+    }
+
+    /// <summary>The file that a process mapped which is gone: known from another one, or the same on the agent's own paths.</summary>
+    private CodeFile? FindForStacks(string path, MappedInode inode)
+    {
+        if (_maps.Find(inode) is { } known)
+        {
+            return known;
+        }
+        if (!RegularFile.Open(path).TryGet(out SafeFileHandle? file))
+        {
+            return null;
+        }
+        if (FileKey.Of(file).TryGet(out FileKey key) && new MappedInode(key.DeviceMajor, key.DeviceMinor, key.Inode) == inode)
+        {
+            return KeepForStacks(file, path, inode, exactly: true);
+        }
+        file.Dispose();
+        return null;
+    }
+
+    /// <summary>From here on what the process maps is kept.</summary>
+    private void BeginMaps(ProcessId process) =>
+        _maps.Begin(process, _proc.ExecutablePath(process.Tgid).TryGet(out string? program) ? program : null);
+
+    /// <summary>After the ring and the mappings were read: whose the stacks are is known now, and what was found out is told.</summary>
+    private void Attribute()
+    {
+        _attribution.Dispatch();
+        foreach (ProcessId ended in _ended)
+        {
+            _maps.End(ended);
+            if (_watched.TryGetValue(ended.Tgid, out ProcessId process) && process == ended)
+            {
+                _ = _watched.Remove(ended.Tgid);
+            }
+        }
+        _ended.Clear();
+        _changed |= _attribution.Tell(_fleet);
     }
 
     private void ForgetEnded(FleetSnapshot fleet)
@@ -333,6 +399,7 @@ internal sealed partial class Watcher : IObservationHandler, IDisposable
             _libraries.Failures,
             _inspector.Count,
             _confirm.Count,
+            _attribution.Restarts,
             _kernel.RingBytes,
             _kernel.RingUsedBytes));
         // It goes on: what processes hold is read without probes.

@@ -29,6 +29,15 @@ public readonly ref struct ExecutableMapping
     /// <summary>Where in the file it begins, in bytes.</summary>
     public ulong Offset { get; init; }
 
+    /// <summary>The file's device, as mappings tell it.</summary>
+    public uint DeviceMajor { get; init; }
+
+    /// <summary>See <see cref="DeviceMajor"/>.</summary>
+    public uint DeviceMinor { get; init; }
+
+    /// <summary>The file's inode.</summary>
+    public ulong Inode { get; init; }
+
     /// <summary>Boot time in nanoseconds.</summary>
     public ulong TimeNs { get; init; }
 
@@ -181,6 +190,9 @@ public sealed unsafe class MappingWatch : IDisposable
                     Start = BinaryPrimitives.ReadUInt64LittleEndian(record[16..]),
                     Length = BinaryPrimitives.ReadUInt64LittleEndian(record[24..]),
                     Offset = BinaryPrimitives.ReadUInt64LittleEndian(record[32..]),
+                    DeviceMajor = BinaryPrimitives.ReadUInt32LittleEndian(record[40..]),
+                    DeviceMinor = BinaryPrimitives.ReadUInt32LittleEndian(record[44..]),
+                    Inode = BinaryPrimitives.ReadUInt64LittleEndian(record[48..]),
                     TimeNs = BinaryPrimitives.ReadUInt64LittleEndian(record[^8..]),
                     Path = nul < 0 ? path : path[..nul],
                 };

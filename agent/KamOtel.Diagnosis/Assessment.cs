@@ -31,7 +31,7 @@ internal readonly record struct Assessment(Verdict Verdict, string Reason, Cover
     {
         if (!conclusion.Shared.IsEmpty)
         {
-            string shared = DescribeShared(instance, conclusion);
+            string shared = DescribeShared(instance);
             return instance.Damage is { } damage
                 ? new(Verdict.Corrupted, $"{Lower(damage.Role)} {damage.Process} died of {SignalName(damage.Signal)}, and {shared}", gaps)
                 : new(Verdict.Hazard, shared, gaps);
@@ -113,15 +113,34 @@ internal readonly record struct Assessment(Verdict Verdict, string Reason, Cover
             : new(Verdict.Safe, "seen from its exec without a gap, and no OpenSSL slot is live in Thread#1 of root or inherited by a worker", gaps);
     }
 
-    private static string DescribeShared(Instance instance, Conclusion conclusion)
+    private static string DescribeShared(Instance instance)
     {
-        int holders = conclusion.Shared.SelectMany(static s => s.Holders).Distinct().Count();
-        string keys = string.Join(", ", conclusion.Shared.Select(static s => s.Key).Distinct());
-        string memory = string.Join(", ", conclusion.Shared.Select(static s => s.Memory.Name).Distinct(StringComparer.Ordinal));
+        ImmutableArray<SharedSlot> slots = instance.SharedSlots();
+        int holders = slots.SelectMany(static s => s.Holders).Distinct().Count();
+        string keys = string.Join(", ", slots.Select(static s => s.Name is { } name ? $"{name}, key {s.Key}" : $"key {s.Key}").Distinct(StringComparer.Ordinal));
+        string memory = string.Join(", ", slots.Select(static s => s.Memory.Name).Distinct(StringComparer.Ordinal));
         string uses = instance.Uses.IsEmpty
             ? ""
             : $"; {Count(instance.Uses.Select(static u => u.Process).Distinct().Count(), "process", "processes")} used them {instance.Uses.Sum(static u => u.Count)} times while that was watched";
-        return $"{Count(holders, "process", "processes")} hold the same pointers in {Count(conclusion.Shared.Length, "OpenSSL slot")} (key {keys}) into shared memory ({memory}){uses}";
+        return $"{Count(holders, "process", "processes")} hold the same pointers in {Count(slots.Length, "OpenSSL slot")} ({keys}) into shared memory ({memory}){DescribeOrigins(slots)}{uses}";
+    }
+
+    /// <summary>Who set what is shared, as far as it was seen.</summary>
+    private static string DescribeOrigins(ImmutableArray<SharedSlot> slots)
+    {
+        IEnumerable<string> origins = slots.Select(static s => s.Origin).OfType<SlotOrigin>()
+            .Where(static o => o.Chain.Author is not null)
+            .GroupBy(static o => (o.Chain.Author, o.Chain.AskedBy, Path: string.Join(" → ", o.Chain.Path), InMainThread: o.Tid == o.Process.Tgid))
+            .Select(static same =>
+            {
+                string asked = same.Key.AskedBy is { } by && by != same.Key.Author ? $", asked by {by}" : "";
+                string path = same.First().Chain.Path.Length > 1 ? $" ({same.Key.Path})" : "";
+                string thread = same.Key.InMainThread ? "Thread#1" : "another thread";
+                string when = same.Min(static o => o.BeforeForkNs) is { } before ? $", {before / 1e6:0} ms before the first fork" : "";
+                return $"{same.Key.Author}{path}{asked} in {thread}{when}";
+            });
+        string told = string.Join("; ", origins);
+        return told.Length > 0 ? $", set by {told}" : "";
     }
 
     private static string Count(int count, string one, string? many = null) => count == 1 ? $"1 {one}" : $"{count} {many ?? one + "s"}";

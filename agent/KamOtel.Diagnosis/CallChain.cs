@@ -75,8 +75,9 @@ public sealed record CallChain(ImmutableArray<CallFrame> Frames, ChainEnd End, s
             {
                 return [];
             }
+            // libcrypto calls the C library and is called back by it (once, at-exit): that is not who came to it.
             int innermost = Frames.TakeWhile(f => author == Core ? !f.IsProgram : f.Module is null).Count();
-            IEnumerable<string> libraries = Frames.Take(innermost).Skip(1).Where(f => f.File != Frames[0].File).Select(static f => ShortName(f.File)).Reverse();
+            IEnumerable<string> libraries = Frames.Take(innermost).Reverse().TakeWhile(f => f.File != Frames[0].File).Select(static f => ShortName(f.File));
             IEnumerable<string> modules = author == Core ? [Core] : Modules.Reverse();
             return [.. Distinct(modules.Concat(libraries))];
         }

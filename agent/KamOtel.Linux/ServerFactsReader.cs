@@ -39,7 +39,7 @@ public sealed class ServerFactsReader(ProcFs proc)
             return ServerFacts.Unknown;
         }
 
-        ImmutableArray<string> modules = [.. code.Select(ModuleOf).OfType<string>().Distinct(StringComparer.Ordinal).Order(StringComparer.Ordinal).Take(MaxModules)];
+        ImmutableArray<string> modules = [.. code.Select(static mapping => ServerModule.NameOf(mapping.Path)).OfType<string>().Distinct(StringComparer.Ordinal).Order(StringComparer.Ordinal).Take(MaxModules)];
         (string? kamailio, int? mode) = ReadProgram(root.Tgid, code);
         var facts = new ServerFacts
         {
@@ -100,19 +100,6 @@ public sealed class ServerFactsReader(ProcFs proc)
                 && text[day + 4] == ' '
                 && !text.Slice(day + 5, 4).ContainsAnyExceptInRange((byte)'0', (byte)'9');
         }
-    }
-
-    /// <summary>The name of Kamailio's or OpenSIPS's module that a mapping is, or null.</summary>
-    internal static string? ModuleOf(Mapping mapping)
-    {
-        const string Suffix = ".so";
-        string[] parts = (mapping.Path ?? string.Empty).Split('/');
-        if (parts is not [.., "kamailio" or "opensips", "modules", var file] || file.Length <= Suffix.Length || !file.EndsWith(Suffix, StringComparison.Ordinal))
-        {
-            return null;
-        }
-
-        return Printable(Encoding.UTF8.GetBytes(file[..^Suffix.Length]));
     }
 
     private static string Printable(ReadOnlySpan<byte> text)

@@ -213,6 +213,7 @@ public sealed class InspectionTests : IDisposable
             _recorder,
             static _ => { },
             _durations.Add,
+            static _ => { },
             NullLogger.Instance);
         watcher.Start();
         return watcher;

@@ -174,6 +174,7 @@ public sealed class WatcherTests : IDisposable
             _recorder,
             _delays.Add,
             static _ => { },
+            static _ => { },
             NullLogger.Instance);
 
     private InstanceSnapshot TurnUntil(Watcher watcher, Func<bool> condition, string what)

@@ -145,7 +145,7 @@ public sealed class InstrumentsTests : IDisposable
     {
         all.Remove("kamotel_agent_memory_bytes{}").ShouldBeTrue();
         all.Remove("kamotel_agent_cpu_time_seconds_total{}").ShouldBeTrue();
-        return all.Where(static p => !p.Key.StartsWith("kamotel_attach_delay", StringComparison.Ordinal) && !p.Key.StartsWith("kamotel_inspection_duration", StringComparison.Ordinal)).ToDictionary(StringComparer.Ordinal);
+        return all.Where(static p => !p.Key.StartsWith("kamotel_attach_delay", StringComparison.Ordinal) && !p.Key.StartsWith("kamotel_inspection_duration", StringComparison.Ordinal) && !p.Key.StartsWith("kamotel_unwind_duration", StringComparison.Ordinal)).ToDictionary(StringComparer.Ordinal);
     }
 
     private void Publish(History history) => _state.Publish(new AgentSnapshot(
@@ -156,6 +156,7 @@ public sealed class InstrumentsTests : IDisposable
         AttachFailures: 1,
         Inspections: 5,
         ConfirmWindows: 1,
+        UnwinderRestarts: 2,
         RingBytes: 4096,
         RingUsedBytes: 128));
 

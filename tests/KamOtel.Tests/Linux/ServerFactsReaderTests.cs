@@ -107,7 +107,7 @@ public sealed class ServerFactsReaderTests : IDisposable
     [InlineData("/asterisk/modules/tls.so", null)]
     [InlineData(null, null)]
     public void A_module_is_known_by_where_it_lies(string? path, string? module) =>
-        ServerFactsReader.ModuleOf(new Mapping(0, 1, MappingAccess.Execute, 0, 0, 0, 1, path, Deleted: false)).ShouldBe(module);
+        ServerModule.NameOf(path).ShouldBe(module);
 
     private string Compile(string name, string version, params string[] options)
     {
