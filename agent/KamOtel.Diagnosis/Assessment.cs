@@ -140,7 +140,10 @@ internal readonly record struct Assessment(Verdict Verdict, string Reason, Cover
                 return $"{same.Key.Author}{path}{asked} in {thread}{when}";
             });
         string told = string.Join("; ", origins);
-        return told.Length > 0 ? $", set by {told}" : "";
+        string unseen = slots.All(static s => s.Origin is null) ? "; who set them was not seen"
+            : slots.FirstOrDefault(static s => s.Origin?.Chain.Author is null) is { } slot ? $"; who set key {slot.Key} is not known: {slot.Origin?.Chain.Detail ?? "the call was not seen with its stack"}"
+            : "";
+        return (told.Length > 0 ? $", set by {told}" : "") + unseen;
     }
 
     private static string Count(int count, string one, string? many = null) => count == 1 ? $"1 {one}" : $"{count} {many ?? one + "s"}";

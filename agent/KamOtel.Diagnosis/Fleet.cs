@@ -28,6 +28,9 @@ public sealed partial class Fleet
     private readonly Dictionary<ProcessId, (Instance Instance, TrackedProcess Process)> _processes = [];
     private readonly Dictionary<string, Counters> _targets = new(StringComparer.Ordinal);
 
+    /// <summary>Instances that ended before all was known of who made their calls, and of how many calls it is not.</summary>
+    private readonly Dictionary<InstanceId, (InstanceContext Context, int Chains)> _owed = [];
+
     /// <summary>An empty fleet that tells <paramref name="sink"/> what it concludes.</summary>
     public Fleet(FleetOptions options, IFleetSink sink)
     {
@@ -118,23 +121,34 @@ public sealed partial class Fleet
 
     /// <summary>
     /// Who made a call that was observed with <see cref="Observation.HasStack"/>; told once for each of those, whatever came
-    /// of its stack. Ignored when the instance ended meanwhile.
+    /// of its stack, and also when the instance has ended since.
     /// </summary>
     public void Attributed(in Observation call, CallChain chain)
     {
         ArgumentNullException.ThrowIfNull(chain);
-        if (!_instances.TryGetValue(call.Instance, out Instance? instance))
+        InstanceContext context;
+        if (_instances.TryGetValue(call.Instance, out Instance? instance))
+        {
+            context = instance.Context;
+            instance.ChainsOwed--;
+            instance.Counters.CountChain(chain.Author is not null);
+            instance.Changed = true;
+            if (instance.Find(call.Process) is { } process)
+            {
+                instance.Origins.Add(process, in call, chain);
+            }
+        }
+        else if (_owed.TryGetValue(call.Instance, out (InstanceContext Context, int Chains) ended))
+        {
+            context = ended.Context;
+            Owe(context, ended.Chains - 1);
+        }
+        else
         {
             return;
         }
-        if (instance.Find(call.Process) is { } process)
-        {
-            instance.Origins.Add(process, in call, chain);
-        }
-        instance.Counters.CountChain(chain.Author is not null);
-        Target(instance.Context.Target).CountChain(chain.Author is not null);
-        instance.Changed = true;
-        _sink.Attributed(instance.Context, in call, chain);
+        Target(context.Target).CountChain(chain.Author is not null);
+        _sink.Attributed(context, in call, chain);
     }
 
     /// <summary>A process reached a step of its start. <paramref name="module"/> is the module that it initialises, if that is the step.</summary>
@@ -345,6 +359,7 @@ public sealed partial class Fleet
         {
             process.MainThreadCallsBeforeFork++;
         }
+        instance.ChainsOwed += observation.HasStack ? 1 : 0;
         instance.Changed |= observation.MainThread;
         if (instance.Conclusion is not null && role == ProcessRole.Root && observation.MainThread && !instance.IsStopping)
         {
@@ -405,7 +420,18 @@ public sealed partial class Fleet
         if (instance.Processes.Count == 0)
         {
             _ = _instances.Remove(instance.Context.Id);
+            Owe(instance.Context, instance.ChainsOwed);
             _sink.InstanceEnded(instance.Context, in observation);
+        }
+    }
+
+    private void Owe(InstanceContext instance, int chains)
+    {
+        const int Most = 1024;
+        _ = _owed.Remove(instance.Id);
+        if (chains > 0 && _owed.Count < Most)
+        {
+            _owed[instance.Id] = (instance, chains);
         }
     }
 

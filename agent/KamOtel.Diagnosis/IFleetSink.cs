@@ -11,7 +11,7 @@ public interface IFleetSink
     /// <summary>A thread-local call.</summary>
     void Call(InstanceContext instance, in Observation observation, in CallContext call);
 
-    /// <summary>Who made a call that had been told before: every call with <see cref="Observation.HasStack"/>, once.</summary>
+    /// <summary>Who made a call that had been told before: every call with <see cref="Observation.HasStack"/>, once, and if need be after the instance ended.</summary>
     void Attributed(InstanceContext instance, in Observation call, CallChain chain);
 
     /// <summary>The root (or what may become it) reached a step of its start.</summary>

@@ -62,6 +62,9 @@ internal sealed class Instance(InstanceContext context)
     /// <summary>Damage, with a shared slot.</summary>
     public Damage? Damage { get; set; }
 
+    /// <summary>Calls that came with a stack and of which it is not known yet who made them.</summary>
+    public int ChainsOwed { get; set; }
+
     /// <summary>Who set what.</summary>
     public SlotOrigins Origins { get; } = new();
 

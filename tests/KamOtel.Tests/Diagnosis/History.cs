@@ -53,6 +53,15 @@ internal sealed class History
     public History Set(int pid, uint? key = 0, ulong value = Pointer, int? tid = null) =>
         Tell(pid, ObservationKind.SetLocal, o => o with { Key = key, Value = value, Tid = tid ?? pid });
 
+    /// <summary>A call with its stack; who made it is told a little later.</summary>
+    public History SetBy(int pid, CallChain chain, uint key = 0, ulong value = Pointer, int? tid = null)
+    {
+        Observation call = default;
+        Tell(pid, ObservationKind.SetLocal, o => call = o with { Key = key, Value = value, Tid = tid ?? pid, HasStack = true });
+        Fleet.Attributed(in call, chain);
+        return this;
+    }
+
     public History SetEx(int pid, uint? id = 0, ulong value = Pointer, int? tid = null, ulong context = 0x10) =>
         Tell(pid, ObservationKind.SetLocalEx, o => o with { Key = id, Value = value, Tid = tid ?? pid, KeyAddress = context });
 

@@ -20,7 +20,7 @@ public sealed class InspectionTests
         SharedSlot slot = server.SharedSlots.ShouldHaveSingleItem();
         (slot.Key, slot.Value, slot.Memory.Name).ShouldBe((3U, Pointer, "/dev/zero (deleted)"));
         slot.Holders.ShouldBe([Id(Root), Id(11), Id(12)]);
-        server.Reason.ShouldBe("3 processes hold the same pointers in 1 OpenSSL slot (key 3) into shared memory (/dev/zero (deleted))");
+        server.Reason.ShouldBe("3 processes hold the same pointers in 1 OpenSSL slot (key 3) into shared memory (/dev/zero (deleted)); who set them was not seen");
         server.Processes.ShouldAllBe(static p => p.Holding == Holding.Shared);
     }
 

@@ -1,0 +1,215 @@
+using System.Diagnostics;
+using KamOtel.Agent;
+using KamOtel.Diagnosis;
+using Microsoft.Extensions.Logging.Abstractions;
+
+namespace KamOtel.KernelTests;
+
+/// <summary>Who made a call, over servers whose chain of calls is known by construction.</summary>
+public sealed class AttributionTests : IDisposable
+{
+    private static readonly string[] Whole = ["libcrypto", "libclient.so", "does.so", "asks.so", "program"];
+
+    private readonly Scratch _scratch = new();
+    private readonly Recorder _recorder = new();
+    private readonly AgentState _state = new();
+    private readonly string _name = $"ka{Environment.ProcessId}";
+
+    public AttributionTests()
+    {
+        Machine.MustRunBpf();
+        Compile(_name, "PROGRAM", "-pthread");
+        _ = Directory.CreateDirectory(Path.Combine(_scratch.Path, "kamailio", "modules"));
+        Compile("libclient.so", "CLIENT", "-shared", "-fPIC", "-s");
+        Compile("kamailio/modules/does.so", "DOES", "-shared", "-fPIC", "-s");
+        Compile("kamailio/modules/other.so", "DOES", "-shared", "-fPIC", "-s");
+        Compile("kamailio/modules/asks.so", "ASKS", "-shared", "-fPIC", "-s");
+    }
+
+    [Fact]
+    public void The_chain_is_what_was_called()
+    {
+        CallChain chain = Run("plain").ShouldHaveSingleItem().Chain;
+        Complete(chain);
+        chain.Frames.Single(static f => f.File == "libclient.so").Function.ShouldBe("client_connect");
+        chain.Frames[0].Function.ShouldBe("CRYPTO_THREAD_set_local");
+    }
+
+    [Fact]
+    public void A_process_that_is_gone_at_once_is_no_riddle()
+    {
+        using Watcher watcher = Start();
+        for (int i = 0; i < 20; i++)
+        {
+            using Process process = Launch("quick");
+            process.WaitForExit(60_000).ShouldBeTrue();
+        }
+        TurnUntil(watcher, () => Sets(0x1111).Count() == 20, "all stacks");
+        foreach ((_, CallChain chain) in Sets(0x1111))
+        {
+            Complete(chain);
+        }
+    }
+
+    [Fact]
+    public void The_very_first_process_of_a_program_that_nobody_saw_before_may_be_gone_at_once()
+    {
+        // Nothing of it is open yet, and it is gone when it is looked at.
+        using Watcher watcher = Start();
+        using (Process process = Launch("quick"))
+        {
+            process.WaitForExit(60_000).ShouldBeTrue();
+        }
+        TurnUntil(watcher, () => Sets(0x1111).Any(), "the stack");
+        Complete(Sets(0x1111).Single().Chain);
+    }
+
+    [Fact]
+    public void A_worker_calls_through_what_it_inherited()
+    {
+        (Observation Call, CallChain Chain)[] sets = Run("fork", 0x1111, 0x2222);
+        sets[1].Call.Process.ShouldNotBe(sets[0].Call.Process);
+        Complete(sets[0].Chain);
+        Complete(sets[1].Chain);
+    }
+
+    [Fact]
+    public void Another_thread_has_a_chain_to_its_start()
+    {
+        (Observation call, CallChain chain) = Run("thread", 0x3333).ShouldHaveSingleItem();
+        call.MainThread.ShouldBeFalse();
+        chain.End.ShouldBe(ChainEnd.Complete, chain.Detail);
+        (chain.Author, chain.AskedBy).ShouldBe(("does", "asks"));
+    }
+
+    [Fact]
+    public void A_module_that_was_unloaded_since_is_not_taken_for_the_one_in_its_place()
+    {
+        using Watcher watcher = Start();
+        using Process process = Launch("unload");
+        process.StandardOutput.ReadLine().ShouldBe("same place", "else this shows nothing");
+        TurnUntil(watcher, () => Sets(0x1111).Any() && Sets(0x2222).Any(), "both stacks");
+        (Sets(0x1111).Single().Chain.Author, Sets(0x2222).Single().Chain.Author).ShouldBe(("does", "other"));
+        Sets(0x1111).Single().Chain.Path.ShouldBe(["asks", "does", "libclient"]);
+        Sets(0x2222).Single().Chain.Path.ShouldBe(["asks", "other", "libclient"]);
+        End(process);
+    }
+
+    [Fact]
+    public void A_file_that_is_deleted_tells_as_much_as_before() => Complete(Run("delete").ShouldHaveSingleItem().Chain);
+
+    [Fact]
+    public void A_frame_larger_than_the_copy_is_bridged_by_the_far_end_of_the_stack() =>
+        Complete(Run("deep").ShouldHaveSingleItem().Chain);
+
+    [Fact]
+    public void A_chain_that_the_copy_cuts_names_the_author_and_not_who_asked()
+    {
+        CallChain chain = Run("deeper").ShouldHaveSingleItem().Chain;
+        chain.End.ShouldBe(ChainEnd.Truncated);
+        chain.Author.ShouldBe("does");
+        chain.AskedBy.ShouldBeNull();
+        chain.Detail.ShouldNotBeEmpty();
+    }
+
+    [Fact]
+    public void A_chain_that_the_copy_cuts_before_a_module_names_nobody()
+    {
+        CallChain chain = Run("early").ShouldHaveSingleItem().Chain;
+        chain.End.ShouldBe(ChainEnd.Truncated);
+        chain.Author.ShouldBeNull();
+        chain.Detail.ShouldNotBeEmpty();
+    }
+
+    [Fact]
+    public void Code_that_does_not_tell_its_caller_names_nobody()
+    {
+        File.Delete(Path.Combine(_scratch.Path, "libclient.so"));
+        Compile("libclient.so", "CLIENT", "-shared", "-fPIC", "-fno-asynchronous-unwind-tables", "-fno-unwind-tables", "-fno-omit-frame-pointer");
+        CallChain chain = Run("plain").ShouldHaveSingleItem().Chain;
+        chain.End.ShouldBe(ChainEnd.NoUnwindInfo);
+        chain.Author.ShouldBeNull();
+        chain.Frames[^1].File.ShouldBe("libclient.so");
+    }
+
+    [Fact]
+    public void A_server_that_ran_before_the_agent_has_authors_for_what_it_does_now()
+    {
+        // It waits; its worker's call is not possible any more, so another call of a process that was found: the first few.
+        using Process process = Launch("plain");
+        Thread.Sleep(200);
+        using Watcher watcher = Start();
+        TurnUntil(watcher, () => _recorder.Found.Count == 1, "the server to be found");
+        _recorder.Chains.ShouldBeEmpty("the call was made before anybody watched");
+        End(process);
+    }
+
+    public void Dispose() => _scratch.Dispose();
+
+    private static void Complete(CallChain chain)
+    {
+        chain.End.ShouldBe(ChainEnd.Complete, $"{chain.Detail}\n{string.Join('\n', chain.Frames)}");
+        string[] files = [.. chain.Frames.Select(static f => f.IsProgram ? "program" : f.File.StartsWith("libcrypto", StringComparison.Ordinal) ? "libcrypto" : f.File)
+            .Where(static f => !f.StartsWith("libc.", StringComparison.Ordinal)).Aggregate(new List<string>(), static (all, f) =>
+            {
+                if (all.Count == 0 || all[^1] != f)
+                {
+                    all.Add(f);
+                }
+                return all;
+            })];
+        files.ShouldBe(Whole);
+        (chain.Author, chain.AskedBy).ShouldBe(("does", "asks"));
+        chain.Path.ShouldBe(["asks", "does", "libclient"]);
+    }
+
+    /// <summary>The calls with these values and who made them, when all are known.</summary>
+    private (Observation Call, CallChain Chain)[] Run(string scenario, params ulong[] values)
+    {
+        values = values.Length > 0 ? values : [0x1111];
+        using Watcher watcher = Start();
+        using Process process = Launch(scenario);
+        TurnUntil(watcher, () => values.All(v => Sets(v).Any()), "the stacks");
+        End(process);
+        return [.. values.SelectMany(Sets)];
+    }
+
+    private IEnumerable<(Observation Call, CallChain Chain)> Sets(ulong value) =>
+        _recorder.Chains.Where(c => c.Call.Kind == ObservationKind.SetLocal && c.Call.Value == value);
+
+    private Watcher Start()
+    {
+        var watcher = new Watcher(
+            new RunOptions { Watch = [_name], SystemLibraries = true, SettleSeconds = 0.2 }, _state, _recorder, static _ => { }, static _ => { }, static _ => { }, NullLogger.Instance);
+        watcher.Start();
+        return watcher;
+    }
+
+    private Process Launch(string scenario) => Process.Start(new ProcessStartInfo(Path.Combine(_scratch.Path, _name), [Machine.Libcrypto, _scratch.Path, scenario])
+    {
+        UseShellExecute = false,
+        RedirectStandardInput = true,
+        RedirectStandardOutput = true,
+    })!;
+
+    private static void End(Process process)
+    {
+        process.StandardInput.Close();
+        process.WaitForExit(60_000).ShouldBeTrue();
+        process.ExitCode.ShouldBe(0);
+    }
+
+    private void TurnUntil(Watcher watcher, Func<bool> condition, string what)
+    {
+        var clock = Stopwatch.StartNew();
+        while (!condition())
+        {
+            clock.Elapsed.TotalSeconds.ShouldBeLessThan(60, $"waited for {what}; there are {_recorder.Chains.Count} chains");
+            watcher.Turn();
+        }
+    }
+
+    private void Compile(string output, string part, params string[] options) =>
+        _ = Machine.Run("gcc", [.. options.Contains("-fno-omit-frame-pointer") ? new[] { "-O2" } : ["-O2", "-fomit-frame-pointer"],
+            $"-DPART_{part}", "-o", Path.Combine(_scratch.Path, output), Path.Combine(Machine.Repository, "tests", "targets", "chain.c"), .. options]);
+}
