@@ -87,13 +87,20 @@ internal sealed class CodeMaps
     private sealed class History(History? parent, ulong forkNs, string? program)
     {
         private AddressSpace? _latest;
+        private ulong _programNs = program is null && parent is null ? ulong.MaxValue : 0;
 
         public List<Entry> Entries { get; } = [];
 
-        public string? Program { get; } = program;
+        /// <summary>Where nobody could ask the process it is what it mapped first: the kernel does that before all else.</summary>
+        public string? Program { get; private set; } = program;
 
         public void Map(Entry entry)
         {
+            if (entry.SinceNs < _programNs)
+            {
+                _programNs = entry.SinceNs;
+                Program = entry.File?.Path;
+            }
             for (int i = 0; i < Entries.Count; i++)
             {
                 Entry known = Entries[i];

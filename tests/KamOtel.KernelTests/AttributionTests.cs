@@ -132,18 +132,6 @@ public sealed class AttributionTests : IDisposable
         chain.Frames[^1].File.ShouldBe("libclient.so");
     }
 
-    [Fact]
-    public void A_server_that_ran_before_the_agent_has_authors_for_what_it_does_now()
-    {
-        // It waits; its worker's call is not possible any more, so another call of a process that was found: the first few.
-        using Process process = Launch("plain");
-        Thread.Sleep(200);
-        using Watcher watcher = Start();
-        TurnUntil(watcher, () => _recorder.Found.Count == 1, "the server to be found");
-        _recorder.Chains.ShouldBeEmpty("the call was made before anybody watched");
-        End(process);
-    }
-
     public void Dispose() => _scratch.Dispose();
 
     private static void Complete(CallChain chain)

@@ -96,6 +96,16 @@ public sealed class CodeMapsTests : IDisposable
     }
 
     [Fact]
+    public void The_program_of_a_process_that_is_gone_is_what_it_mapped_first()
+    {
+        _maps.Begin(Worker, program: null);
+        _maps.Map(Worker, 0x5000, 0x6000, 0, _b, timeNs: 200);
+        _maps.Map(Worker, 0x1000, 0x2000, 0, _a, timeNs: 100);
+        _maps.Map(Worker, 0x8000, 0x9000, 0, _b, timeNs: 300);
+        _maps.At(Worker, 400)!.Value.Program.ShouldBe("/lib/a.so");
+    }
+
+    [Fact]
     public void The_same_code_is_the_same_space_for_who_has_it_in_common()
     {
         _maps.Map(Root, 0x1000, 0x2000, 0, _a, timeNs: 100);
