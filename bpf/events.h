@@ -20,6 +20,9 @@ enum kamotel_kind {
 	/* Never in the ring, only in the losses: a process that the full map could not take. */
 	KAMOTEL_WATCH = 9,
 	KAMOTEL_FATAL_SIGNAL = 10,
+	/* Only in the losses: the copy of a stack that did not fit. */
+	KAMOTEL_STACK = 11,
+	KAMOTEL_ENTER = 12,
 	KAMOTEL_KINDS,
 };
 
@@ -82,6 +85,12 @@ struct kamotel_fatal_signal {
 	__u32 signal;
 	__u32 blocks_read; /* bit n: block n; the others are zero */
 	__u64 blocks[KAMOTEL_BLOCKS][KAMOTEL_BLOCK_SIZE / sizeof(__u64)];
+};
+
+/* A step of a server's start: one of its functions was entered. */
+struct kamotel_enter {
+	struct kamotel_header header;
+	__u64 address; /* of the function's first instruction */
 };
 
 /*

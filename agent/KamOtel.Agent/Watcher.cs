@@ -28,6 +28,7 @@ internal sealed partial class Watcher : IObservationHandler, IDisposable
     private readonly ILogger _logger;
     private readonly KernelSide _kernel;
     private readonly Libraries _libraries;
+    private readonly Steps _steps;
     private readonly Fleet _fleet;
     private readonly ProcFs _proc = new();
     private readonly RunningServers _running;
@@ -51,6 +52,7 @@ internal sealed partial class Watcher : IObservationHandler, IDisposable
         _logger = logger;
         _kernel = KernelSide.Load(options.RingBytes, logger);
         _libraries = new Libraries(_kernel, logger);
+        _steps = new Steps(_kernel, _proc, logger);
         _fleet = new Fleet(options.ForFleet(), sink);
         _running = new RunningServers(_kernel, _proc, options.Watch, logger);
         _inspector = new Inspector(_kernel, _proc, inspectionDuration, logger);
@@ -100,6 +102,10 @@ internal sealed partial class Watcher : IObservationHandler, IDisposable
         ulong due = Math.Min(_fleet.Advance(now) ?? ulong.MaxValue, _fleet.NextInspectionNs ?? ulong.MaxValue);
         ulong wait = due > now ? ((due - now) / 1_000_000) + 1 : 0;
         _kernel.Poll((int)Math.Min(wait, _confirm.IsOpen ? ConfirmMs : _changed ? PublishMs : (ulong)HeartbeatMs), this);
+        while (_steps.AttachNext())
+        {
+            _kernel.Consume(this);
+        }
         _state.Turned();
         CountLosses();
         // The inspection first: a server that is ready now is judged by it.
@@ -119,6 +125,7 @@ internal sealed partial class Watcher : IObservationHandler, IDisposable
     public void OnObservation(in Observation observation)
     {
         _changed = true;
+        _steps.Follow(in observation);
         _fleet.Observe(in observation, observation is { Kind: ObservationKind.Exec, Watched: true } ? NameOf(observation.Process) : null);
         switch (observation.Kind)
         {
@@ -131,6 +138,9 @@ internal sealed partial class Watcher : IObservationHandler, IDisposable
                 break;
             case ObservationKind.Fork:
                 _watched[observation.Other.Tgid] = observation.Other;
+                break;
+            case ObservationKind.Entered when _steps.Find(in observation) is var (step, module):
+                _fleet.Entered(in observation, step, module);
                 break;
             case ObservationKind.Exit when observation.LastThread:
                 _ = _watched.Remove(observation.Process.Tgid);
@@ -158,7 +168,7 @@ internal sealed partial class Watcher : IObservationHandler, IDisposable
             return;
         }
         _changed = true;
-        OfferMapping(process, Encoding.UTF8.GetString(mapping.Path), mapping.Start, mapping.Start + mapping.Length, mapping.TimeNs);
+        OfferMapping(process, Encoding.UTF8.GetString(mapping.Path), mapping.Start, mapping.Start + mapping.Length, mapping.FileOffset, mapping.TimeNs);
     }
 
     /// <inheritdoc/>
@@ -173,6 +183,7 @@ internal sealed partial class Watcher : IObservationHandler, IDisposable
     public void Dispose()
     {
         _confirm.Dispose();
+        _steps.Dispose();
         _libraries.Dispose();
         _kernel.Dispose();
     }
@@ -242,12 +253,12 @@ internal sealed partial class Watcher : IObservationHandler, IDisposable
         {
             if (mapping is { IsCode: true, Path: { } path } && path.StartsWith('/'))
             {
-                OfferMapping(process, path, mapping.Start, mapping.End, mappedNs);
+                OfferMapping(process, path, mapping.Start, mapping.End, mapping.Offset, mappedNs);
             }
         }
     }
 
-    private void OfferMapping(ProcessId process, string path, ulong start, ulong end, ulong mappedNs)
+    private void OfferMapping(ProcessId process, string path, ulong start, ulong end, ulong fileOffset, ulong mappedNs)
     {
         LibraryState library;
         bool opened = true;
@@ -258,6 +269,11 @@ internal sealed partial class Watcher : IObservationHandler, IDisposable
             using (file)
             {
                 library = _libraries.Offer(file, path);
+                // What runs already is past its start.
+                if (mappedNs != 0)
+                {
+                    _steps.Offer(process, file, path, start, end, fileOffset);
+                }
             }
         }
         else if (Path.GetFileName(path).StartsWith("libcrypto", StringComparison.Ordinal))
@@ -320,6 +336,7 @@ internal sealed partial class Watcher : IObservationHandler, IDisposable
         events.Add(new EventCount("mapping", _kernel.MappingsReceived, _kernel.MappingsLost));
         FleetSnapshot fleet = _fleet.Snapshot(BootClock.NowNs);
         ForgetEnded(fleet);
+        _steps.Turn(fleet.Instances.Any(static i => i is { SinceExec: true, ReadyNs: null }));
         _state.Publish(new AgentSnapshot(
             DateTimeOffset.UtcNow,
             fleet,

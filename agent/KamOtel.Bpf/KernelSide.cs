@@ -91,7 +91,7 @@ public sealed unsafe class KernelSide : IRecordHandler, IDisposable
 
     /// <summary>The names of the kinds of events, by number; null where a number is no kind.</summary>
     public static IReadOnlyList<string?> KindNames { get; } =
-        [null, "exec", "fork", "exit", "init_local", "set_local", "cleanup_local", "set_local_ex", "clean_local", "watch", "fatal_signal"];
+        [null, "exec", "fork", "exit", "init_local", "set_local", "cleanup_local", "set_local_ex", "clean_local", "watch", "fatal_signal", "stack", "enter"];
 
     /// <summary>The functions of libcrypto that can be probed.</summary>
     public static IReadOnlyList<string> Functions { get; } = [.. Programs.Keys];
@@ -279,6 +279,15 @@ public sealed unsafe class KernelSide : IRecordHandler, IDisposable
     /// <exception cref="BpfException">The kernel refused.</exception>
     public BpfLink Attach(string function, string path, ulong offset) =>
         _object.Program(Programs[function]).AttachUprobe(path, offset);
+
+    /// <summary>
+    /// Tells of each entry into a function of a file in the main thread of a watched process, as
+    /// <see cref="ObservationKind.Entered"/> with <see cref="Observation.Address"/>.
+    /// </summary>
+    /// <param name="path">The file.</param>
+    /// <param name="offset">Offset of the function's first instruction in the file.</param>
+    /// <exception cref="BpfException">The kernel refused.</exception>
+    public BpfLink AttachEnter(string path, ulong offset) => _object.Program("kamotel_enter").AttachUprobe(path, offset);
 
     /// <summary>
     /// Counts the uses of <see cref="SetSharedKeys">shared keys</see> until the link is disposed of, in every process that

@@ -26,6 +26,9 @@ public readonly ref struct ExecutableMapping
     /// <summary>Length in bytes.</summary>
     public ulong Length { get; init; }
 
+    /// <summary>Where in the file the mapping begins, in bytes.</summary>
+    public ulong FileOffset { get; init; }
+
     /// <summary>Boot time in nanoseconds.</summary>
     public ulong TimeNs { get; init; }
 
@@ -177,6 +180,7 @@ public sealed unsafe class MappingWatch : IDisposable
                     Tgid = BinaryPrimitives.ReadInt32LittleEndian(record[8..]),
                     Start = BinaryPrimitives.ReadUInt64LittleEndian(record[16..]),
                     Length = BinaryPrimitives.ReadUInt64LittleEndian(record[24..]),
+                    FileOffset = BinaryPrimitives.ReadUInt64LittleEndian(record[32..]),
                     TimeNs = BinaryPrimitives.ReadUInt64LittleEndian(record[^8..]),
                     Path = nul < 0 ? path : path[..nul],
                 };

@@ -36,6 +36,7 @@ public sealed class LayoutTests : IDisposable
         { "kamotel_call", typeof(Events.CallRecord) },
         { "kamotel_file", typeof(Events.FileRecord) },
         { "kamotel_fatal_signal", typeof(Events.FatalSignalRecord) },
+        { "kamotel_enter", typeof(Events.EnterRecord) },
         { "kamotel_task", typeof(Events.TaskRecord) },
         { "kamotel_instance", typeof(Events.InstanceKey) },
         { "kamotel_slot_layout", typeof(Events.SlotLayout) },
@@ -83,9 +84,10 @@ public sealed class LayoutTests : IDisposable
             string text = name["KAMOTEL_".Length..];
             KernelSide.KindNames[value].ShouldBe(text.ToLowerInvariant(), name);
             Constant(Pascal(text.ToLowerInvariant())).ShouldBe(value, name);
-            if (name != "KAMOTEL_WATCH")
+            if (name is not ("KAMOTEL_WATCH" or "KAMOTEL_STACK"))
             {
-                ((int)Enum.Parse<ObservationKind>(Pascal(text.ToLowerInvariant()))).ShouldBe(value, name);
+                string kind = name == "KAMOTEL_ENTER" ? nameof(ObservationKind.Entered) : Pascal(text.ToLowerInvariant());
+                ((int)Enum.Parse<ObservationKind>(kind)).ShouldBe(value, name);
             }
         }
         Constant(nameof(Events.Kinds)).ShouldBe(theirs["KAMOTEL_KINDS"]);
