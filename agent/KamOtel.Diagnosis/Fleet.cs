@@ -22,10 +22,14 @@ public sealed record FleetOptions
 /// </summary>
 public sealed partial class Fleet
 {
+    /// <summary>Instances whose last calls may still get an author after they ended.</summary>
+    private const int MaxEnded = 64;
+
     private readonly FleetOptions _options;
     private readonly IFleetSink _sink;
     private readonly Dictionary<InstanceId, Instance> _instances = [];
     private readonly Dictionary<ProcessId, (Instance Instance, TrackedProcess Process)> _processes = [];
+    private readonly Queue<InstanceContext> _ended = [];
     private readonly Dictionary<string, Counters> _targets = new(StringComparer.Ordinal);
 
     /// <summary>An empty fleet that tells <paramref name="sink"/> what it concludes.</summary>
@@ -118,13 +122,19 @@ public sealed partial class Fleet
 
     /// <summary>
     /// Who made a call that was observed with <see cref="Observation.HasStack"/>; told once for each of those, whatever came
-    /// of its stack. Ignored when the instance ended meanwhile.
+    /// of its stack. When the instance ended meanwhile, the sink still hears of it.
     /// </summary>
     public void Attributed(in Observation call, CallChain chain)
     {
         ArgumentNullException.ThrowIfNull(chain);
         if (!_instances.TryGetValue(call.Instance, out Instance? instance))
         {
+            InstanceId id = call.Instance;
+            if (_ended.FirstOrDefault(e => e.Id == id) is { } ended)
+            {
+                Target(ended.Target).CountChain(chain.Author is not null);
+                _sink.Attributed(ended, in call, chain);
+            }
             return;
         }
         if (instance.Find(call.Process) is { } process)
@@ -405,6 +415,11 @@ public sealed partial class Fleet
         if (instance.Processes.Count == 0)
         {
             _ = _instances.Remove(instance.Context.Id);
+            if (_ended.Count == MaxEnded)
+            {
+                _ = _ended.Dequeue();
+            }
+            _ended.Enqueue(instance.Context);
             _sink.InstanceEnded(instance.Context, in observation);
         }
     }
