@@ -102,6 +102,9 @@ public sealed unsafe class KernelSide : IRecordHandler, IDisposable
     /// <summary>The iterator over mappings (iter/task_vma) came with 5.12.</summary>
     private static bool CanIterateMappings => OperatingSystem.IsOSPlatformVersionAtLeast("Linux", 5, 12);
 
+    /// <summary>Links to uprobes (BPF_TRACE_UPROBE_MULTI) came with 6.6.</summary>
+    private static bool HasUprobeMulti => OperatingSystem.IsOSPlatformVersionAtLeast("Linux", 6, 6);
+
     /// <summary>Why fatal signals are not told: this kernel refused; null when they are.</summary>
     public string? FatalSignalsRefused { get; private set; }
 
@@ -287,7 +290,21 @@ public sealed unsafe class KernelSide : IRecordHandler, IDisposable
     /// <param name="path">The file.</param>
     /// <param name="offset">Offset of the function's first instruction in the file.</param>
     /// <exception cref="BpfException">The kernel refused.</exception>
-    public BpfLink AttachEnter(string path, ulong offset) => _object.Program("kamotel_enter").AttachUprobe(path, offset);
+    public SafeHandle AttachEnter(string path, ulong offset)
+    {
+        if (HasUprobeMulti)
+        {
+            try
+            {
+                return _object.Program("kamotel_enter_multi").AttachUprobeMulti(path, offset);
+            }
+            catch (BpfException e) when (!e.Denied)
+            {
+                // Whatever this kernel lacks: there is the older way.
+            }
+        }
+        return _object.Program("kamotel_enter").AttachUprobe(path, offset);
+    }
 
     /// <summary>
     /// Counts the uses of <see cref="SetSharedKeys">shared keys</see> until the link is disposed of, in every process that
@@ -450,6 +467,14 @@ public sealed unsafe class KernelSide : IRecordHandler, IDisposable
             if (!CanIterateMappings)
             {
                 opened.Program("kamotel_file").DoNotLoad();
+            }
+            if (HasUprobeMulti)
+            {
+                opened.Program("kamotel_enter_multi").MakeUprobeMulti();
+            }
+            else
+            {
+                opened.Program("kamotel_enter_multi").DoNotLoad();
             }
             if (refused is not null)
             {
