@@ -35,6 +35,7 @@ internal sealed partial class Steps(KernelSide kernel, ProcFs proc, ILogger logg
     private readonly Dictionary<ProcessId, List<StepMapping>> _mapped = [];
     private readonly Queue<(StepFile File, SafeFileHandle Handle)> _waiting = [];
     private readonly Queue<StepFile> _attached = [];
+    private readonly Queue<StepFile> _kept = [];
     private Task _detaching = Task.CompletedTask;
     private long _startingAt;
 
@@ -52,6 +53,21 @@ internal sealed partial class Steps(KernelSide kernel, ProcFs proc, ILogger logg
                 break;
             default:
                 break;
+        }
+    }
+
+    /// <summary>Attaches to an executable before anybody runs it; those probes stay.</summary>
+    public void OfferExecutable(string path)
+    {
+        if (RegularFile.Open(path).TryGet(out SafeFileHandle? file, out _))
+        {
+            using (file)
+            {
+                if (MayHaveSteps(path) && Examine(file, path) is { Functions.IsEmpty: false, Links.Count: 0 } found)
+                {
+                    Attach(found, file, _kept);
+                }
+            }
         }
     }
 
@@ -89,7 +105,7 @@ internal sealed partial class Steps(KernelSide kernel, ProcFs proc, ILogger logg
         using (next.Handle)
         {
             next.File.IsWanted = false;
-            Attach(next.File, next.Handle);
+            Attach(next.File, next.Handle, _attached);
         }
         return true;
     }
@@ -127,8 +143,9 @@ internal sealed partial class Steps(KernelSide kernel, ProcFs proc, ILogger logg
             next.Handle.Dispose();
         }
         _detaching.Wait();
-        Detach([.. _attached.SelectMany(static f => f.Links)]);
+        Detach([.. _attached.Concat(_kept).SelectMany(static f => f.Links)]);
         _attached.Clear();
+        _kept.Clear();
     }
 
     /// <summary>Side by side: from Linux 6.6 on all of them take as long as one.</summary>
@@ -217,7 +234,7 @@ internal sealed partial class Steps(KernelSide kernel, ProcFs proc, ILogger logg
             : None;
     }
 
-    private void Attach(StepFile file, SafeFileHandle handle)
+    private void Attach(StepFile file, SafeFileHandle handle, Queue<StepFile> attached)
     {
         foreach (StepFunction function in file.Functions)
         {
@@ -232,7 +249,7 @@ internal sealed partial class Steps(KernelSide kernel, ProcFs proc, ILogger logg
         }
         if (file.Links.Count > 0)
         {
-            _attached.Enqueue(file);
+            attached.Enqueue(file);
         }
     }
 

@@ -77,6 +77,7 @@ internal sealed partial class Watcher : IObservationHandler, IDisposable
             foreach (string path in found.Paths)
             {
                 _ = _libraries.OfferPath(path);
+                _steps.OfferExecutable(path);
             }
         }
         foreach (string name in _options.Watch)

@@ -21,7 +21,7 @@ public sealed class StartTraceTests
         trace.Root.Attributes.Get("kamotel.verdict").ShouldBeOneOf("exposed", "hazard");
         Span modules = trace.Named("initialise modules").ShouldHaveSingleItem();
         modules.ParentSpanId.ShouldBe(trace.Root.SpanId);
-        string[] configured = [.. (await File.ReadAllLinesAsync(server.Configuration)).Select(static l => l.Trim())
+        string[] configured = [.. File.ReadLines(server.Configuration).Select(static l => l.Trim())
             .Where(static l => l.StartsWith("loadmodule ", StringComparison.Ordinal)).Select(static l => Path.GetFileNameWithoutExtension(l.Split('"')[1]))];
         Span[] each = [.. trace.Below(modules).Where(static s => s.Name.StartsWith("initialise ", StringComparison.Ordinal))];
         // Nothing else maps a module with an init function here, and all of these have one.
@@ -77,7 +77,7 @@ public sealed class StartTraceTests
             modules[i] = trace.Spans.Count(static s => s.Attributes.Get("kamotel.module") is not null);
             if (i == 1)
             {
-                await Task.Delay(9000); // They stay for five seconds, and then go one by one.
+                await Task.Delay(9000, TestContext.Current.CancellationToken); // They stay for five seconds, and then go one by one.
             }
             _ = await server.Stop();
             await server.Process!.DisposeAsync();
@@ -95,11 +95,11 @@ public sealed class StartTraceTests
         using var silent = new System.Net.Sockets.TcpListener(System.Net.IPAddress.Loopback, 0);
         silent.Start();
         int port = ((System.Net.IPEndPoint)silent.LocalEndpoint).Port;
-        string configuration = await File.ReadAllTextAsync(server.Configuration);
-        await File.WriteAllTextAsync(server.Configuration, System.Text.RegularExpressions.Regex.Replace(
+        string configuration = File.ReadAllText(server.Configuration);
+        File.WriteAllText(server.Configuration, System.Text.RegularExpressions.Regex.Replace(
             configuration, "\"db_url\", \"[^\"]*\"", $"\"db_url\", \"postgres://nobody:none@127.0.0.1:{port}/none\""));
         int pid = server.Exec();
-        using System.Net.Sockets.TcpClient asked = await silent.AcceptTcpClientAsync();
+        using System.Net.Sockets.TcpClient asked = await silent.AcceptTcpClientAsync(TestContext.Current.CancellationToken);
 
         Libc.Send(pid, Signal.SegmentationFault).ShouldBeTrue();
 
