@@ -8,15 +8,19 @@ using Microsoft.Win32.SafeHandles;
 namespace KamOtel.Agent;
 
 /// <summary>
-/// The steps of a server's start: probes on its executable and on the init function of each of its modules. They are there
-/// while a server starts, and attached when it maps the file: that takes less than a millisecond, and modules are mapped
-/// while the configuration is read, before the first of them is initialised. Taking one away takes a kernel before 6.6 some
-/// 80 ms, in which it attaches no other, so that is done aside and one at a time, when no server starts. Watch loop only.
+/// The steps of a server's start: probes on its executable and on the init function of each of its modules. What is installed
+/// on the host has them from the agent's start on; else they are attached when a server maps the file: that takes less than a
+/// millisecond, and modules are mapped while the configuration is read, before the first of them is initialised. Taking one
+/// away takes a kernel before 6.6 some 80 ms, in which it attaches no other, so that is done aside and one at a time, when no
+/// server starts. Watch loop only.
 /// </summary>
 internal sealed partial class Steps(KernelSide kernel, ProcFs proc, ILogger logger) : IDisposable
 {
     /// <summary>Kamailio has some 250 modules.</summary>
     private const int MaxFiles = 512;
+
+    /// <summary>Of them, those that are attached before anybody maps them.</summary>
+    private const int MaxInstalled = 384;
 
     private const int MaxMappings = 1024;
 
@@ -27,6 +31,8 @@ internal sealed partial class Steps(KernelSide kernel, ProcFs proc, ILogger logg
 
     /// <summary>What Kamailio calls when all modules are initialised.</summary>
     private const string ModulesEnd = "init_pt";
+
+    private static readonly EnumerationOptions Accessible = new() { IgnoreInaccessible = true };
 
     private static readonly StepFile None = new("", []);
 
@@ -56,20 +62,46 @@ internal sealed partial class Steps(KernelSide kernel, ProcFs proc, ILogger logg
         }
     }
 
-    /// <summary>Attaches to an executable before anybody runs it; those probes stay.</summary>
+    /// <summary>
+    /// Attaches to an executable before anybody runs it, and to the modules that are installed with it where the kernel can
+    /// take so many away at once; those probes stay.
+    /// </summary>
     public void OfferExecutable(string path)
+    {
+        if (!MayHaveSteps(path) || !OfferInstalled(path) || !KernelSide.HasUprobeMulti || Path.GetDirectoryName(Path.GetDirectoryName(path)) is not { } prefix)
+        {
+            return;
+        }
+        string[] libraries = [Path.Combine(prefix, "lib"), Path.Combine(prefix, "lib64"), .. Folders(Path.Combine(prefix, "lib"), "*-linux-gnu*")];
+        foreach (string module in libraries.SelectMany(static l => Files(Path.Combine(l, "kamailio", "modules"))).Take(MaxInstalled))
+        {
+            _ = OfferInstalled(module);
+        }
+    }
+
+    /// <summary>Attaches to a file of the host; false when there is no step in it.</summary>
+    private bool OfferInstalled(string path)
     {
         if (RegularFile.Open(path).TryGet(out SafeFileHandle? file, out _))
         {
             using (file)
             {
-                if (MayHaveSteps(path) && Examine(file, path) is { Functions.IsEmpty: false, Links.Count: 0 } found)
+                if (Examine(file, path) is { Functions.IsEmpty: false } found)
                 {
-                    Attach(found, file, _kept);
+                    if (found.Links.Count == 0)
+                    {
+                        Attach(found, file, _kept);
+                    }
+                    return true;
                 }
             }
         }
+        return false;
     }
+
+    private static string[] Folders(string folder, string pattern) => Directory.Exists(folder) ? Directory.GetDirectories(folder, pattern, Accessible) : [];
+
+    private static string[] Files(string folder) => Directory.Exists(folder) ? Directory.GetFiles(folder, "*.so", Accessible) : [];
 
     /// <summary>A watched process mapped code of a file. If there is a step in it, it waits for <see cref="AttachNext"/>.</summary>
     public void Offer(ProcessId process, SafeFileHandle file, string path, ulong start, ulong end, ulong fileOffset)

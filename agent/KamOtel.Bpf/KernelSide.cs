@@ -102,8 +102,11 @@ public sealed unsafe class KernelSide : IRecordHandler, IDisposable
     /// <summary>The iterator over mappings (iter/task_vma) came with 5.12.</summary>
     private static bool CanIterateMappings => OperatingSystem.IsOSPlatformVersionAtLeast("Linux", 5, 12);
 
-    /// <summary>Links to uprobes (BPF_TRACE_UPROBE_MULTI) came with 6.6.</summary>
-    private static bool HasUprobeMulti => OperatingSystem.IsOSPlatformVersionAtLeast("Linux", 6, 6);
+    /// <summary>
+    /// The kernel can take away many of <see cref="AttachEnter"/> in the time of one: with links to uprobes
+    /// (BPF_TRACE_UPROBE_MULTI), which came with 6.6.
+    /// </summary>
+    public static bool HasUprobeMulti => OperatingSystem.IsOSPlatformVersionAtLeast("Linux", 6, 6);
 
     /// <summary>Why fatal signals are not told: this kernel refused; null when they are.</summary>
     public string? FatalSignalsRefused { get; private set; }
