@@ -22,6 +22,7 @@ enum kamotel_kind {
 	KAMOTEL_FATAL_SIGNAL = 10,
 	/* Never in the ring, only in the losses: a call that went without the copy of its stack. */
 	KAMOTEL_STACK = 11,
+	KAMOTEL_ENTER = 12,
 	KAMOTEL_KINDS,
 };
 
@@ -103,6 +104,12 @@ struct kamotel_fatal_signal {
 	__u32 signal;
 	__u32 blocks_read; /* bit n: block n; the others are zero */
 	__u64 blocks[KAMOTEL_BLOCKS][KAMOTEL_BLOCK_SIZE / sizeof(__u64)];
+};
+
+/* A step of a server's start: one of its functions was entered. */
+struct kamotel_enter {
+	struct kamotel_header header;
+	__u64 address; /* of the function's first instruction */
 };
 
 /*

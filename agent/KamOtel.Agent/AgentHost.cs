@@ -87,6 +87,7 @@ internal static partial class AgentHost
         services.AddSingleton(options);
         services.AddSingleton<AgentState>();
         services.AddSingleton<TelemetryCounters>();
+        services.AddSingleton<Exemplars>();
         services.AddSingleton<Instruments>();
         services.AddSingleton<TelemetrySink>();
         services.AddSingleton<IFleetSink>(provider =>
@@ -103,8 +104,9 @@ internal static partial class AgentHost
         AgentState state = app.Services.GetRequiredService<AgentState>();
         Page(app, "/metrics", async context =>
         {
-            context.Response.ContentType = "text/plain; version=0.0.4; charset=utf-8";
-            await instruments.WritePrometheusAsync(context.Response.Body, context.RequestAborted);
+            bool openMetrics = TakesOpenMetrics(context.Request.Headers.Accept);
+            context.Response.ContentType = openMetrics ? "application/openmetrics-text; version=1.0.0; charset=utf-8" : "text/plain; version=0.0.4; charset=utf-8";
+            await instruments.WritePrometheusAsync(context.Response.Body, openMetrics, context.RequestAborted);
         });
         Page(app, "/healthz", static context => context.Response.WriteAsync("alive\n"));
         Page(app, "/readyz", context =>
@@ -120,6 +122,10 @@ internal static partial class AgentHost
     /// <summary>A page to GET; to HEAD it answers the same, and the server leaves the body out.</summary>
     private static void Page(WebApplication app, string path, RequestDelegate answer) =>
         app.MapMethods(path, [HttpMethods.Get, HttpMethods.Head], answer);
+
+    /// <summary>The client says that it understands OpenMetrics, as Prometheus does: then it gets exemplars.</summary>
+    private static bool TakesOpenMetrics(IEnumerable<string?> accept) =>
+        accept.Any(static value => value?.Contains("application/openmetrics-text", StringComparison.OrdinalIgnoreCase) == true);
 
     /// <summary>Why the agent is not ready, or null.</summary>
     private static string? NotReady(AgentState state)

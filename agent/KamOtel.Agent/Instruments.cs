@@ -14,6 +14,8 @@ internal sealed class Instruments : IDisposable
     /// <summary>The name of the meter, and of the source of spans.</summary>
     public const string Scope = "KamOtel";
 
+    private static readonly Exemplar.LabelKey TraceIdLabel = Exemplar.Key("trace_id");
+
     private static readonly double[] SecondsBuckets = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10];
 
     private readonly AgentState _state;
@@ -21,12 +23,16 @@ internal sealed class Instruments : IDisposable
     private readonly CollectorRegistry _registry = Prometheus.Metrics.NewCustomRegistry();
     private readonly Meter _meter = new(Scope, CommandLine.Build.Version);
     private readonly SemaphoreSlim _scrape = new(1);
+    private readonly Exemplars _exemplars;
 
-    public Instruments(AgentState state, TelemetryCounters telemetry)
+    public Instruments(AgentState state, TelemetryCounters telemetry, Exemplars exemplars)
     {
         _state = state;
         _telemetry = telemetry;
+        _exemplars = exemplars;
         MetricFactory factory = Prometheus.Metrics.WithCustomRegistry(_registry);
+        // Those of what happens by chance while a page is asked for are of no use.
+        factory.ExemplarBehavior = ExemplarBehavior.NoExemplars();
         foreach (Instrument instrument in Table.Where(static i => i.Kind != InstrumentKind.Histogram))
         {
             AddToPrometheus(factory, instrument);
@@ -60,6 +66,8 @@ internal sealed class Instruments : IDisposable
     [
         Counter("kamotel.thread_local.calls", "{call}", "Calls of libcrypto's thread-local functions in watched processes.", ["target", "call", "thread", "phase", "value"], static s =>
             s.Fleet.Targets.SelectMany(static t => t.Calls.Select(c => new Sample(c.Count, t.Target, Words.Of(c.Call), c.MainThread ? "main" : "other", Words.Of(c.Phase), Words.Of(c.Value))))),
+        Counter("kamotel.stacks", "{stack}", "Stacks of thread-local calls, by whether they named the author.", ["target", "outcome"], static s =>
+            s.Fleet.Targets.SelectMany(static t => new[] { new Sample(t.ChainsAttributed, t.Target, "attributed"), new Sample(t.ChainsUnknown, t.Target, "unknown") })),
         Counter("kamotel.execs", "{exec}", "Starts of watched programs.", ["target"], static s => s.Fleet.Targets.Select(static t => new Sample(t.Execs, t.Target))),
         Counter("kamotel.forks", "{fork}", "Processes forked by watched processes.", ["target"], static s => s.Fleet.Targets.Select(static t => new Sample(t.Forks, t.Target))),
         Counter("kamotel.exits", "{exit}", "Watched processes that ended, by how they ended.", ["target", "status"], static s =>
@@ -123,13 +131,13 @@ internal sealed class Instruments : IDisposable
         Counter("kamotel.agent.cpu_time", "s", "CPU time that the agent used.", [], static _ => [new Sample(Math.Round(Environment.CpuUsage.TotalTime.TotalSeconds, 3))]),
     ];
 
-    /// <summary>Writes everything in Prometheus' text format.</summary>
-    public async Task WritePrometheusAsync(Stream stream, CancellationToken cancellation)
+    /// <summary>Writes everything in Prometheus' text format, or as OpenMetrics, which has exemplars.</summary>
+    public async Task WritePrometheusAsync(Stream stream, bool openMetrics, CancellationToken cancellation)
     {
         await _scrape.WaitAsync(cancellation);
         try
         {
-            await _registry.CollectAndExportAsTextAsync(stream, cancellation);
+            await _registry.CollectAndExportAsTextAsync(stream, openMetrics ? ExpositionFormat.OpenMetricsText : ExpositionFormat.PrometheusText, cancellation);
         }
         finally
         {
@@ -192,7 +200,12 @@ internal sealed class Instruments : IDisposable
             {
                 foreach (Sample sample in instrument.Read(_state.Current, _telemetry))
                 {
-                    counter.WithLabels(sample.Attributes).IncTo(sample.Value);
+                    Counter.Child series = counter.WithLabels(sample.Attributes);
+                    if (sample.Value > series.Value)
+                    {
+                        Exemplar exemplar = _exemplars.For(instrument, in sample) is { } trace ? Exemplar.From(TraceIdLabel.WithValue(trace.ToHexString())) : Exemplar.None;
+                        series.Inc(sample.Value - series.Value, exemplar);
+                    }
                 }
             });
             return;

@@ -34,12 +34,22 @@ internal sealed class StoryPrinter(TextWriter output, bool colored) : IFleetSink
         Print(instance, observation.TimeNs, observation.Process.Tgid, observation.Tid, Words.Of(observation.Kind), $"{when} {key}{value}{(call.ReplacesInherited ? ", replaces the inherited one" : "")}", telling ? Yellow : "");
     }
 
-    public void Attributed(InstanceContext instance, in Observation call, CallChain chain)
-    {
-    }
+    public void Attributed(InstanceContext instance, in Observation call, CallChain chain) =>
+        Print(instance, call.TimeNs, call.Process.Tgid, call.Tid, "author", $"{(call.Key is { } key ? $"key {key}: " : "")}{AuthorOf(in call, chain)}", chain.Author is null ? Dim : "");
 
+    /// <summary>Not the modules: a server has dozens, and most do not touch OpenSSL. The trace has them.</summary>
     public void Entered(InstanceContext instance, in Observation observation, StartStep step, string? module)
     {
+        string? text = step switch
+        {
+            StartStep.Modules => "initialises its modules",
+            StartStep.ModulesDone => "modules are initialised",
+            _ => null,
+        };
+        if (text is not null)
+        {
+            Print(instance, observation.TimeNs, observation.Process.Tgid, observation.Tid, "step", text, Dim);
+        }
     }
 
     public void Forked(InstanceContext instance, in Observation observation, ProcessRole? role) =>
@@ -68,6 +78,20 @@ internal sealed class StoryPrinter(TextWriter output, bool colored) : IFleetSink
 
     public void InstanceEnded(InstanceContext instance, in Observation observation) =>
         Print(instance, observation.TimeNs, observation.Process.Tgid, observation.Tid, "ended", instance.Target, Bold);
+
+    /// <summary><c>db_postgres through libpq → libssl, asked by htable (err_state)</c>.</summary>
+    private static string AuthorOf(in Observation call, CallChain chain)
+    {
+        if (chain.Author is not { } author)
+        {
+            return $"unknown: {(chain.Detail.Length > 0 ? chain.Detail : Words.Of(chain.End))}";
+        }
+        string[] libraries = [.. chain.Path.SkipWhile(name => name != author).Skip(1)];
+        string through = libraries.Length > 0 ? $" through {string.Join(" → ", libraries)}" : "";
+        string asked = chain.AskedBy is { } by && by != author ? $", asked by {by}" : "";
+        string slot = SlotNames.Of(chain, call.Value) is { } name ? $" ({name})" : "";
+        return $"{author}{through}{asked}{slot}";
+    }
 
     private void Print(InstanceContext instance, ulong? timeNs, int pid, int tid, string what, string text, string style)
     {

@@ -133,22 +133,27 @@ internal sealed partial class TelemetryExport(OtlpSettings settings, TelemetrySi
     {
         await foreach (TelemetryItem item in sink.Items.ReadAllAsync(CancellationToken.None))
         {
-            Signal signal = item.Signal;
-            if (!await HasRoomAsync(signal))
-            {
-                counters.CountDropped(signal, DropReason.QueueFull);
-                continue;
-            }
-            counters.CountOffered(signal);
             if (item.Span is { } span)
             {
-                span.Emit(_source);
+                await span.EmitAsync(_source, () => AdmitAsync(Signal.Traces), below => counters.CountDropped(Signal.Traces, DropReason.QueueFull, below));
             }
-            else
+            else if (await AdmitAsync(Signal.Logs))
             {
                 EventLog.Write(_events!, in item);
             }
         }
+    }
+
+    /// <summary>Waits for room for one, and counts it in; false, and counts it out, when there will be none.</summary>
+    private async ValueTask<bool> AdmitAsync(Signal signal)
+    {
+        if (!await HasRoomAsync(signal))
+        {
+            counters.CountDropped(signal, DropReason.QueueFull);
+            return false;
+        }
+        counters.CountOffered(signal);
+        return true;
     }
 
     /// <summary>
@@ -233,6 +238,12 @@ internal static class EventLog
                 if (item.Call.Value is not SlotValueKind.None)
                 {
                     attributes.Add("kamotel.value", $"0x{observation.Value:x}");
+                }
+                if (item.Chain is { } chain)
+                {
+                    var author = new TraceAttributes();
+                    StartTrace.AddAuthor(author, chain);
+                    attributes.AddRange(author);
                 }
                 return ("kamotel.thread_local.call", LogLevel.Information, $"{Words.Of(observation.Kind)} in {(observation.MainThread ? "Thread#1" : "another thread")} of {Words.Of(item.Call.Role)}, {Words.Of(item.Call.Phase)}");
             case ItemKind.Exited:

@@ -8,6 +8,8 @@ internal enum ItemKind
 {
     Found,
     Call,
+    Attributed,
+    Entered,
     Forked,
     Exited,
     Ready,
@@ -26,6 +28,15 @@ internal readonly record struct TelemetryItem(ItemKind Kind, InstanceContext Ins
     public CallContext Call { get; init; }
 
     public ProcessRole Role { get; init; }
+
+    /// <summary>Attributed: who made the call.</summary>
+    public CallChain? Chain { get; init; }
+
+    /// <summary>Entered: which step.</summary>
+    public StartStep Step { get; init; }
+
+    /// <summary>Entered: the module that is initialised.</summary>
+    public string? Module { get; init; }
 
     /// <summary>Forked: what the child is, or null when only the future tells.</summary>
     public ProcessRole? Forked { get; init; }
@@ -51,7 +62,7 @@ internal readonly record struct TelemetryItem(ItemKind Kind, InstanceContext Ins
 /// Hands the fleet's conclusions over to <see cref="TelemetryExport"/> through one bounded channel. Never blocks: what
 /// does not fit is counted. Watch loop only.
 /// </summary>
-internal sealed class TelemetrySink(OtlpSettings settings, TelemetryCounters counters) : IFleetSink
+internal sealed class TelemetrySink(OtlpSettings settings, TelemetryCounters counters, Exemplars exemplars) : IFleetSink
 {
     /// <summary>Items that may wait; a start of a large server is some hundred.</summary>
     public const int Capacity = 8192;
@@ -59,23 +70,42 @@ internal sealed class TelemetrySink(OtlpSettings settings, TelemetryCounters cou
     private readonly Channel<TelemetryItem> _channel = Channel.CreateBounded<TelemetryItem>(
         new BoundedChannelOptions(Capacity) { SingleReader = true, FullMode = BoundedChannelFullMode.Wait });
 
+    /// <summary>Calls that wait for their author; beyond these a call is told without it.</summary>
+    private const int MaxAwaited = 4096;
+
     private readonly StartTraces _starts = new(counters);
+    private readonly Dictionary<(ProcessId, int, ulong), TelemetryItem> _awaited = [];
 
     public ChannelReader<TelemetryItem> Items => _channel.Reader;
 
     public void InstanceFound(InstanceContext instance, in Observation observation) =>
         Offer(new TelemetryItem(ItemKind.Found, instance) { Observation = observation, TimeNs = observation.TimeNs });
 
-    public void Call(InstanceContext instance, in Observation observation, in CallContext call) =>
-        Offer(new TelemetryItem(ItemKind.Call, instance) { Observation = observation, Call = call, TimeNs = observation.TimeNs });
+    public void Call(InstanceContext instance, in Observation observation, in CallContext call)
+    {
+        var item = new TelemetryItem(ItemKind.Call, instance) { Observation = observation, Call = call, TimeNs = observation.TimeNs };
+        OfferSpan(in item);
+        if (call is { Phase: CallPhase.BeforeFork, Value: SlotValueKind.Pointer } && observation.MainThread && settings.Traces && _starts.TraceOf(instance.Id) is { } trace)
+        {
+            exemplars.Called(instance.Target, observation.Kind, trace);
+        }
+        if (settings.Logs && !(observation.HasStack && _awaited.Count < MaxAwaited && _awaited.TryAdd(KeyOf(in observation), item)))
+        {
+            Write(in item);
+        }
+    }
 
     public void Attributed(InstanceContext instance, in Observation call, CallChain chain)
     {
+        OfferSpan(new TelemetryItem(ItemKind.Attributed, instance) { Observation = call, Chain = chain, TimeNs = call.TimeNs });
+        if (_awaited.Remove(KeyOf(in call), out TelemetryItem item))
+        {
+            Write(item with { Chain = chain });
+        }
     }
 
-    public void Entered(InstanceContext instance, in Observation observation, StartStep step, string? module)
-    {
-    }
+    public void Entered(InstanceContext instance, in Observation observation, StartStep step, string? module) =>
+        OfferSpan(new TelemetryItem(ItemKind.Entered, instance) { Observation = observation, Step = step, Module = module, TimeNs = observation.TimeNs });
 
     public void Forked(InstanceContext instance, in Observation observation, ProcessRole? role) =>
         Offer(new TelemetryItem(ItemKind.Forked, instance) { Observation = observation, Forked = role, TimeNs = observation.TimeNs });
@@ -86,8 +116,14 @@ internal sealed class TelemetrySink(OtlpSettings settings, TelemetryCounters cou
     public void Ready(InstanceContext instance, InstanceSnapshot snapshot) =>
         Offer(new TelemetryItem(ItemKind.Ready, instance) { Snapshot = snapshot, TimeNs = snapshot.ReadyNs ?? snapshot.StartedNs });
 
-    public void VerdictChanged(InstanceContext instance, InstanceSnapshot snapshot, Verdict before) =>
+    public void VerdictChanged(InstanceContext instance, InstanceSnapshot snapshot, Verdict before)
+    {
+        if (snapshot.Verdict >= Verdict.Hazard && settings.Traces && _starts.TraceOf(instance.Id) is { } trace)
+        {
+            exemplars.Judged(instance.Target, snapshot.Verdict, trace);
+        }
         Offer(new TelemetryItem(ItemKind.Verdict, instance) { Snapshot = snapshot, Detail = Words.Of(before), TimeNs = Linux.BootClock.NowNs });
+    }
 
     public void Confirmed(InstanceContext instance, InstanceSnapshot snapshot, ulong windowNs) =>
         Offer(new TelemetryItem(ItemKind.Confirmed, instance) { Snapshot = snapshot, WindowNs = windowNs, TimeNs = Linux.BootClock.NowNs });
@@ -98,8 +134,19 @@ internal sealed class TelemetrySink(OtlpSettings settings, TelemetryCounters cou
     public void InstanceEnded(InstanceContext instance, in Observation observation) =>
         Offer(new TelemetryItem(ItemKind.Ended, instance) { Observation = observation, TimeNs = observation.TimeNs });
 
-    /// <summary>No more will come.</summary>
-    public void Complete() => _ = _channel.Writer.TryComplete();
+    /// <summary>No more will come: what waits for an author goes without.</summary>
+    public void Complete()
+    {
+        foreach (TelemetryItem item in _awaited.Values)
+        {
+            Write(in item);
+        }
+        _awaited.Clear();
+        _starts.Flush(WriteSpan);
+        _ = _channel.Writer.TryComplete();
+    }
+
+    private static (ProcessId, int, ulong) KeyOf(in Observation call) => (call.Process, call.Tid, call.TimeNs);
 
     private void Offer(in TelemetryItem item)
     {
@@ -108,17 +155,24 @@ internal sealed class TelemetrySink(OtlpSettings settings, TelemetryCounters cou
         {
             Write(in item);
         }
-        if (settings.Traces && _starts.Take(in item) is { } span)
+        OfferSpan(in item);
+    }
+
+    private void OfferSpan(in TelemetryItem item)
+    {
+        if (settings.Traces)
         {
-            Write(new TelemetryItem(ItemKind.Span, item.Instance) { Span = span });
+            _starts.Take(in item, WriteSpan);
         }
     }
+
+    private void WriteSpan(SpanItem span) => Write(new TelemetryItem(ItemKind.Span, default!) { Span = span });
 
     private void Write(in TelemetryItem item)
     {
         if (!_channel.Writer.TryWrite(item))
         {
-            counters.CountDropped(item.Signal, DropReason.QueueFull);
+            counters.CountDropped(item.Signal, DropReason.QueueFull, item.Span?.Root.All().Count() ?? 1);
         }
     }
 }

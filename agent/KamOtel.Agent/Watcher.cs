@@ -28,6 +28,7 @@ internal sealed partial class Watcher : IObservationHandler, IDisposable
     private readonly ILogger _logger;
     private readonly KernelSide _kernel;
     private readonly Libraries _libraries;
+    private readonly Steps _steps;
     private readonly Fleet _fleet;
     private readonly ProcFs _proc = new();
     private readonly RunningServers _running;
@@ -56,6 +57,7 @@ internal sealed partial class Watcher : IObservationHandler, IDisposable
         _logger = logger;
         _kernel = KernelSide.Load(options.RingBytes, logger);
         _libraries = new Libraries(_kernel, logger);
+        _steps = new Steps(_kernel, _proc, logger);
         _fleet = new Fleet(options.ForFleet(), sink);
         _running = new RunningServers(_kernel, _proc, options.Watch, logger);
         _inspector = new Inspector(_kernel, _proc, inspectionDuration, logger);
@@ -81,6 +83,7 @@ internal sealed partial class Watcher : IObservationHandler, IDisposable
             foreach (string path in found.Paths)
             {
                 _ = _libraries.OfferPath(path);
+                _steps.OfferExecutable(path);
             }
         }
         foreach (string name in _options.Watch)
@@ -106,6 +109,10 @@ internal sealed partial class Watcher : IObservationHandler, IDisposable
         ulong due = Math.Min(_fleet.Advance(now) ?? ulong.MaxValue, _fleet.NextInspectionNs ?? ulong.MaxValue);
         ulong wait = due > now ? ((due - now) / 1_000_000) + 1 : 0;
         _kernel.Poll((int)Math.Min(wait, _confirm.IsOpen ? ConfirmMs : _changed ? PublishMs : (ulong)HeartbeatMs), this);
+        while (_steps.AttachNext())
+        {
+            _kernel.Consume(this);
+        }
         _state.Turned();
         Attribute();
         CountLosses();
@@ -126,6 +133,7 @@ internal sealed partial class Watcher : IObservationHandler, IDisposable
     public void OnObservation(in Observation observation)
     {
         _changed = true;
+        _steps.Follow(in observation);
         _fleet.Observe(in observation, observation is { Kind: ObservationKind.Exec, Watched: true } ? NameOf(observation.Process) : null);
         switch (observation.Kind)
         {
@@ -141,6 +149,9 @@ internal sealed partial class Watcher : IObservationHandler, IDisposable
             case ObservationKind.Fork:
                 _watched[observation.Other.Tgid] = observation.Other;
                 _maps.Fork(observation.Process, observation.Other, observation.TimeNs);
+                break;
+            case ObservationKind.Entered when _steps.Find(in observation) is var (step, module):
+                _fleet.Entered(in observation, step, module);
                 break;
             default:
                 break;
@@ -188,6 +199,7 @@ internal sealed partial class Watcher : IObservationHandler, IDisposable
     {
         _confirm.Dispose();
         _attribution.Dispose();
+        _steps.Dispose();
         _libraries.Dispose();
         _kernel.Dispose();
     }
@@ -274,6 +286,11 @@ internal sealed partial class Watcher : IObservationHandler, IDisposable
         if (file is not null || _proc.OpenRooted(process.Tgid, path).TryGet(out file, out failure))
         {
             library = _libraries.Offer(file, path);
+            // What runs already is past its start.
+            if (mappedNs != 0)
+            {
+                _steps.Offer(process, file, path, start, end, offset);
+            }
             _maps.Map(process, start, end, offset, KeepForStacks(file, path, inode, exactly), mappedNs);
         }
         else
@@ -391,6 +408,7 @@ internal sealed partial class Watcher : IObservationHandler, IDisposable
         events.Add(new EventCount("mapping", _kernel.MappingsReceived, _kernel.MappingsLost));
         FleetSnapshot fleet = _fleet.Snapshot(BootClock.NowNs);
         ForgetEnded(fleet);
+        _steps.Turn(fleet.Instances.Any(static i => i is { SinceExec: true, ReadyNs: null }));
         _state.Publish(new AgentSnapshot(
             DateTimeOffset.UtcNow,
             fleet,

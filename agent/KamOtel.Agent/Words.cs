@@ -26,6 +26,11 @@ internal static class Words
 
     public static string Of(Verdict verdict) => Snake(verdict.ToString());
 
+    /// <summary>What to read when this is the verdict, in the repository; null where nothing is to be done.</summary>
+    public static string? RunbookOf(Verdict verdict) => verdict >= Verdict.Hazard ? $"docs/runbooks/{Of(verdict)}.md" : null;
+
+    public static string Of(ChainEnd end) => Snake(end.ToString());
+
     public static string Of(ProcessRole role) => Snake(role.ToString());
 
     public static string Of(ExitKind kind) => Snake(kind.ToString());

@@ -18,7 +18,8 @@ internal static class Events
     internal const ushort Watch = 9;
     internal const ushort FatalSignal = 10;
     internal const ushort Stack = 11;
-    internal const int Kinds = 12;
+    internal const ushort Enter = 12;
+    internal const int Kinds = 13;
 
     internal const ushort FlagWatched = 1;
     internal const ushort FlagLastThread = 2;
@@ -56,6 +57,9 @@ internal static class Events
                 return true;
             case FatalSignal when record.Length >= Unsafe.SizeOf<FatalSignalRecord>():
                 observation = common with { Status = (int)FatalSignalOf(record).Signal };
+                return true;
+            case Enter when MemoryMarshal.TryRead(record, out EnterRecord enter):
+                observation = common with { Address = enter.Address };
                 return true;
             case >= InitLocal and <= CleanLocal when MemoryMarshal.TryRead(record, out CallRecord call):
                 observation = common with
@@ -188,6 +192,13 @@ internal static class Events
         public uint Signal;
         public uint BlocksRead;
         public SlotBlocks Blocks;
+    }
+
+    [StructLayout(LayoutKind.Sequential)]
+    internal struct EnterRecord
+    {
+        public Header Header;
+        public ulong Address;
     }
 
     /// <summary>Four blocks of 512 bytes.</summary>

@@ -100,7 +100,7 @@ public sealed unsafe class KernelSide : IRecordHandler, IDisposable
 
     /// <summary>The names of the kinds of events, by number; null where a number is no kind.</summary>
     public static IReadOnlyList<string?> KindNames { get; } =
-        [null, "exec", "fork", "exit", "init_local", "set_local", "cleanup_local", "set_local_ex", "clean_local", "watch", "fatal_signal", "stack"];
+        [null, "exec", "fork", "exit", "init_local", "set_local", "cleanup_local", "set_local_ex", "clean_local", "watch", "fatal_signal", "stack", "enter"];
 
     /// <summary>The functions of libcrypto that can be probed.</summary>
     public static IReadOnlyList<string> Functions { get; } = [.. Programs.Keys];
@@ -110,6 +110,12 @@ public sealed unsafe class KernelSide : IRecordHandler, IDisposable
 
     /// <summary>The iterator over mappings (iter/task_vma) came with 5.12.</summary>
     private static bool CanIterateMappings => OperatingSystem.IsOSPlatformVersionAtLeast("Linux", 5, 12);
+
+    /// <summary>
+    /// The kernel can take away many of <see cref="AttachEnter"/> in the time of one: with links to uprobes
+    /// (BPF_TRACE_UPROBE_MULTI), which came with 6.6.
+    /// </summary>
+    public static bool HasUprobeMulti => OperatingSystem.IsOSPlatformVersionAtLeast("Linux", 6, 6);
 
     /// <summary>Why fatal signals are not told: this kernel refused; null when they are.</summary>
     public string? FatalSignalsRefused { get; private set; }
@@ -292,6 +298,29 @@ public sealed unsafe class KernelSide : IRecordHandler, IDisposable
         _object.Program(Programs[function]).AttachUprobe(path, offset);
 
     /// <summary>
+    /// Tells of each entry into a function of a file in the main thread of a watched process, as
+    /// <see cref="ObservationKind.Entered"/> with <see cref="Observation.Address"/>.
+    /// </summary>
+    /// <param name="path">The file.</param>
+    /// <param name="offset">Offset of the function's first instruction in the file.</param>
+    /// <exception cref="BpfException">The kernel refused.</exception>
+    public SafeHandle AttachEnter(string path, ulong offset)
+    {
+        if (HasUprobeMulti)
+        {
+            try
+            {
+                return _object.Program("kamotel_enter_multi").AttachUprobeMulti(path, offset);
+            }
+            catch (BpfException e) when (!e.Denied)
+            {
+                // Whatever this kernel lacks: there is the older way.
+            }
+        }
+        return _object.Program("kamotel_enter").AttachUprobe(path, offset);
+    }
+
+    /// <summary>
     /// Counts the uses of <see cref="SetSharedKeys">shared keys</see> until the link is disposed of, in every process that
     /// maps the file. The function is called thousands of times a second: for a short window only.
     /// </summary>
@@ -458,6 +487,14 @@ public sealed unsafe class KernelSide : IRecordHandler, IDisposable
             if (!CanIterateMappings)
             {
                 opened.Program("kamotel_file").DoNotLoad();
+            }
+            if (HasUprobeMulti)
+            {
+                opened.Program("kamotel_enter_multi").MakeUprobeMulti();
+            }
+            else
+            {
+                opened.Program("kamotel_enter_multi").DoNotLoad();
             }
             if (refused is not null)
             {

@@ -94,6 +94,9 @@ public readonly record struct Observation
     /// <summary>SetLocal, SetLocalEx: the value set. InitLocal: the cleanup function.</summary>
     public ulong Value { get; init; }
 
+    /// <summary>Entered: the address of the function in the process.</summary>
+    public ulong Address { get; init; }
+
     /// <summary>Thread-local calls: the stack was copied, and <see cref="Fleet.Attributed"/> will tell who called.</summary>
     public bool HasStack { get; init; }
 

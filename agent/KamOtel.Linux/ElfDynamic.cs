@@ -13,6 +13,8 @@ internal sealed class ElfDynamic
     private ulong _stringsSize;
     private ulong _hash;
     private ulong _gnuHash;
+    private ulong _relocations;
+    private ulong _relocationsSize;
 
     private ElfDynamic(ulong offset) => _offset = offset;
 
@@ -24,6 +26,12 @@ internal sealed class ElfDynamic
 
     /// <summary>It tells where symbols and their names are, as all do but those of some static programs.</summary>
     public bool NamesSymbols => _symbols != 0 && _strings != 0;
+
+    /// <summary>Address and size in bytes of the relocations with addends that the loader makes at once.</summary>
+    public (ulong Address, ulong Size) Relocations => (_relocations, _relocationsSize);
+
+    /// <summary>Where a symbol's entry is, by its number.</summary>
+    public ulong AddressOfSymbol(uint number) => unchecked(_symbols + (number * (ulong)SymbolEntrySize));
 
     public static bool TryRead(ElfReader reader, ElfSegment place, [NotNullWhen(true)] out ElfDynamic? dynamic, [NotNullWhen(false)] out ElfError? error)
     {
@@ -98,6 +106,8 @@ internal sealed class ElfDynamic
             case DynamicHash: _hash = value; break;
             case DynamicStrings: _strings = value; break;
             case DynamicSymbols: _symbols = value; break;
+            case DynamicRelocations: _relocations = value; break;
+            case DynamicRelocationsSize: _relocationsSize = value; break;
             case DynamicStringsSize: _stringsSize = value; break;
             case DynamicSoname: HasSoname = true; break;
             case DynamicGnuHash: _gnuHash = value; break;

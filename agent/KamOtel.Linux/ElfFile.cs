@@ -75,6 +75,9 @@ public sealed class ElfFile
     /// <summary>How the loader maps it.</summary>
     internal ElfSegments Segments => _segments;
 
+    /// <summary>What the loader goes by; null for a file that is loaded without one.</summary>
+    internal ElfDynamic? Dynamic => _dynamic;
+
     /// <summary>Bytes asked of the file so far.</summary>
     internal ulong BytesRead => _reader.BytesRead;
 
@@ -138,6 +141,14 @@ public sealed class ElfFile
         _segments.ToFileOffset(address, (ulong)buffer.Length, executable: false) is { } offset
             ? _reader.Read(offset, buffer, what)
             : new(ElfErrorKind.Malformed, 0, $"{what} at address 0x{address:x} ({buffer.Length} bytes) is not in the file");
+
+    /// <summary>The entries of a table at a virtual address. The caller bounds their number.</summary>
+    internal ElfTable Table(ulong address, ulong count, int entrySize, Span<byte> buffer, string what, out ElfError? error)
+    {
+        ulong? offset = _segments.ToFileOffset(address, count * (ulong)entrySize, executable: false);
+        error = offset is null ? new(ElfErrorKind.Malformed, 0, $"{what} at address 0x{address:x} ({count} of {entrySize} bytes) are not in the file") : null;
+        return new ElfTable(_reader, offset ?? 0, offset is null ? 0 : count, entrySize, buffer, what);
+    }
 
     private ElfResult<ElfSymbolSearch> Search(ReadOnlySpan<string> names, byte type)
     {

@@ -8,6 +8,7 @@ internal static class ElfFormat
     public const int SectionEntrySize = 64;
     public const int SymbolEntrySize = 24;
     public const int DynamicEntrySize = 16;
+    public const int RelocationEntrySize = 24;
 
     public const ushort TypeExecutable = 2;
     public const ushort TypeShared = 3;
@@ -27,6 +28,8 @@ internal static class ElfFormat
     public const ulong DynamicHash = 4;
     public const ulong DynamicStrings = 5;
     public const ulong DynamicSymbols = 6;
+    public const ulong DynamicRelocations = 7;
+    public const ulong DynamicRelocationsSize = 8;
     public const ulong DynamicStringsSize = 10;
     public const ulong DynamicSoname = 14;
     public const ulong DynamicGnuHash = 0x6ffffef5;

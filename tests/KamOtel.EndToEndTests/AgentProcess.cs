@@ -97,6 +97,15 @@ internal sealed class AgentProcess : IAsyncDisposable
     /// <summary>The text of /metrics.</summary>
     public Task<string> MetricsText() => _client.GetStringAsync(new Uri("/metrics", UriKind.Relative));
 
+    /// <summary>The text of /metrics as Prometheus asks for it.</summary>
+    public async Task<string> OpenMetricsText()
+    {
+        using var request = new HttpRequestMessage(HttpMethod.Get, new Uri("/metrics", UriKind.Relative));
+        request.Headers.Add("Accept", "application/openmetrics-text;version=1.0.0,text/plain;q=0.5");
+        using HttpResponseMessage response = await _client.SendAsync(request);
+        return await response.Content.ReadAsStringAsync();
+    }
+
     /// <summary>What /metrics says now.</summary>
     public async Task<Samples> Metrics() => Samples.Parse(await MetricsText());
 

@@ -54,8 +54,12 @@ public sealed class PrometheusTests
         samples.All.Where(static sample => sample.Name.StartsWith("kamotel_", StringComparison.Ordinal)
                 && !sample.Name.StartsWith("kamotel_agent_", StringComparison.Ordinal)
                 && !sample.Has([("signal", "metrics")]))
-            .Select(static sample => new Sample(sample.Name, sample.Labels.Where(static label => label.Value.Length > 0).ToDictionary(), sample.Value))
+            .Select(static sample => new Sample(sample.Name, sample.Labels.Where(static label => label.Value.Length > 0).ToDictionary(static label => label.Key, Comparable), sample.Value))
             .ToDictionary(static sample => sample.Series, static sample => sample.Value);
+
+    // Prometheus is served OpenMetrics, where the bound 1 is written 1.0.
+    private static string Comparable(KeyValuePair<string, string> label) =>
+        label.Key == "le" && label.Value != "+Inf" ? $"{double.Parse(label.Value, System.Globalization.CultureInfo.InvariantCulture)}" : label.Value;
 
     private static IEnumerable<string> Differences(string name, Dictionary<string, double> one, string otherName, Dictionary<string, double> other)
     {

@@ -37,6 +37,7 @@ public sealed class LayoutTests : IDisposable
         { "kamotel_stack", typeof(Events.StackRecord) },
         { "kamotel_file", typeof(Events.FileRecord) },
         { "kamotel_fatal_signal", typeof(Events.FatalSignalRecord) },
+        { "kamotel_enter", typeof(Events.EnterRecord) },
         { "kamotel_task", typeof(Events.TaskRecord) },
         { "kamotel_instance", typeof(Events.InstanceKey) },
         { "kamotel_slot_layout", typeof(Events.SlotLayout) },
@@ -86,7 +87,8 @@ public sealed class LayoutTests : IDisposable
             Constant(Pascal(text.ToLowerInvariant())).ShouldBe(value, name);
             if (name is not ("KAMOTEL_WATCH" or "KAMOTEL_STACK"))
             {
-                ((int)Enum.Parse<ObservationKind>(Pascal(text.ToLowerInvariant()))).ShouldBe(value, name);
+                string kind = name == "KAMOTEL_ENTER" ? nameof(ObservationKind.Entered) : Pascal(text.ToLowerInvariant());
+                ((int)Enum.Parse<ObservationKind>(kind)).ShouldBe(value, name);
             }
         }
         Constant(nameof(Events.Kinds)).ShouldBe(theirs["KAMOTEL_KINDS"]);

@@ -53,6 +53,24 @@ public sealed class AgentHostTests
     }
 
     [Theory]
+    [InlineData(null, "text/plain", false)]
+    [InlineData("text/plain;version=0.0.4;q=0.5,*/*;q=0.1", "text/plain", false)]
+    [InlineData("application/openmetrics-text;version=1.0.0,application/openmetrics-text;version=0.0.1;q=0.75,text/plain;version=0.0.4;q=0.5,*/*;q=0.1", "application/openmetrics-text", true)]
+    public async Task Who_takes_OpenMetrics_gets_it(string? accept, string type, bool endMarked)
+    {
+        await using WebApplication app = await Start();
+        using HttpClient client = Client(app);
+        using var request = new HttpRequestMessage(HttpMethod.Get, new Uri("/metrics", UriKind.Relative));
+        if (accept is not null)
+        {
+            request.Headers.Add("Accept", accept);
+        }
+        using HttpResponseMessage response = await client.SendAsync(request, TestContext.Current.CancellationToken);
+        response.Content.Headers.ContentType!.MediaType.ShouldBe(type);
+        (await response.Content.ReadAsStringAsync(TestContext.Current.CancellationToken)).EndsWith("# EOF\n", StringComparison.Ordinal).ShouldBe(endMarked);
+    }
+
+    [Theory]
     [InlineData("/", HttpStatusCode.OK)]
     [InlineData("/metrics", HttpStatusCode.OK)]
     [InlineData("/healthz", HttpStatusCode.OK)]

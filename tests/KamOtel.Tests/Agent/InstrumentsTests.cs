@@ -15,7 +15,9 @@ public sealed class InstrumentsTests : IDisposable
     private readonly TelemetryCounters _telemetry = new();
     private readonly Instruments _instruments;
 
-    public InstrumentsTests() => _instruments = new Instruments(_state, _telemetry);
+    private readonly Exemplars _exemplars = new();
+
+    public InstrumentsTests() => _instruments = new Instruments(_state, _telemetry, _exemplars);
 
     [Fact]
     public async Task Prometheus_and_OpenTelemetry_show_equal_values_of_every_instrument()
@@ -96,6 +98,24 @@ public sealed class InstrumentsTests : IDisposable
     }
 
     [Fact]
+    public async Task A_counted_call_and_a_bad_verdict_lead_to_their_trace_where_the_format_has_a_place_for_that()
+    {
+        var call = System.Diagnostics.ActivityTraceId.CreateRandom();
+        var verdict = System.Diagnostics.ActivityTraceId.CreateRandom();
+        _exemplars.Called("kamailio", ObservationKind.SetLocal, call);
+        _exemplars.Judged("kamailio", Verdict.Hazard, verdict);
+        // What happens to be traced while the page is asked for is no example of anything.
+        using System.Diagnostics.Activity around = new System.Diagnostics.Activity("scrape").Start();
+        Publish(Busy());
+
+        string[] told = [.. (await Text(openMetrics: true)).Split('\n').Where(static l => l.Contains(" # {", StringComparison.Ordinal))];
+        told.Length.ShouldBe(2);
+        told[0].ShouldStartWith("kamotel_thread_local_calls_total{target=\"kamailio\",call=\"set_local\",thread=\"main\",phase=\"before_fork\",value=\"pointer\"} 1.0 # {trace_id=\"" + call.ToHexString() + "\"} 1.0");
+        told[1].ShouldStartWith("kamotel_verdicts_total{target=\"kamailio\",verdict=\"hazard\"} 1.0 # {trace_id=\"" + verdict.ToHexString() + "\"} 1.0");
+        (await Text()).ShouldNotContain("trace_id");
+    }
+
+    [Fact]
     public void Names_and_labels_keep_to_the_conventions()
     {
         Instruments.Table.Select(static i => i.Name).ShouldBeUnique();
@@ -104,7 +124,7 @@ public sealed class InstrumentsTests : IDisposable
             instrument.Name.ShouldMatch("^kamotel(\\.[a-z_]+)+$");
             instrument.PrometheusName.EndsWith("_total", StringComparison.Ordinal).ShouldBe(instrument.Kind == InstrumentKind.Counter, instrument.Name);
             instrument.Help.ShouldMatch("\\.$");
-            instrument.Attributes.ShouldBeSubsetOf(["target", "call", "thread", "phase", "value", "status", "verdict", "slot", "author", "asked_by", "role", "gap", "kind", "function", "holding", "kamailio", "openssl", "tls_back_end", "tls_threads_mode", "signal", "reason", "version", "revision"]);
+            instrument.Attributes.ShouldBeSubsetOf(["target", "call", "thread", "phase", "value", "status", "verdict", "slot", "author", "asked_by", "role", "gap", "kind", "function", "holding", "kamailio", "openssl", "tls_back_end", "tls_threads_mode", "signal", "reason", "outcome", "version", "revision"]);
         }
     }
 
@@ -160,10 +180,10 @@ public sealed class InstrumentsTests : IDisposable
         RingBytes: 4096,
         RingUsedBytes: 128));
 
-    private async Task<string> Text()
+    private async Task<string> Text(bool openMetrics = false)
     {
         using var stream = new MemoryStream();
-        await _instruments.WritePrometheusAsync(stream, TestContext.Current.CancellationToken);
+        await _instruments.WritePrometheusAsync(stream, openMetrics, TestContext.Current.CancellationToken);
         return Encoding.UTF8.GetString(stream.ToArray());
     }
 
