@@ -344,6 +344,7 @@ public sealed class UnwinderTests : IDisposable
         var callers = new Stack<ulong>(start.Frames.Skip(1).Select(static frame => frame.Address).Reverse());
         records.Count.ShouldBeGreaterThan(2000);
         int whole = 0;
+        var shortened = new List<string>();
         for (int i = 1; i < records.Count; i++)
         {
             (ulong kind, ulong[] registers, byte[] stack) = records[i];
@@ -365,10 +366,13 @@ public sealed class UnwinderTests : IDisposable
                 found.Length.ShouldBe(truth.Length);
                 whole++;
             }
+            else
+            {
+                shortened.Add($"{unwound.Frames[^1].Mapping?.File.Path}+0x{unwound.Frames[^1].FileAddress:x} {unwound.End} {found.Length} from {unwound.Frames[0].Mapping?.File.Path}+0x{unwound.Frames[0].FileAddress:x}: {unwound.Detail}");
+            }
         }
 
-        // The dynamic linker has a few instructions that its own tables get wrong by design: none, as it turned out.
-        whole.ShouldBe(records.Count - 1);
+        string.Join('\n', shortened).ShouldBeEmpty();
         _unwinder.Restarts.ShouldBe(0);
 
         UnwoundStack Unwind(AddressSpace space, ulong[] registers, byte[] stack) =>
