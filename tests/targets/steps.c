@@ -68,7 +68,12 @@ int main(int argc, char **argv)
 
 		if (WSTOPSIG(status) == SIGSTOP && ++stops == 2)
 			break;
-		if (stops == 0 || most-- == 0)
+		if (stops == 0) {
+			/* It became another program on its way. */
+			ptrace(PTRACE_CONT, pid, 0, 0);
+			continue;
+		}
+		if (most-- == 0)
 			break;
 		ptrace(PTRACE_GETREGS, pid, 0, &r);
 		read_memory(pid, before, code, sizeof(code));

@@ -341,11 +341,11 @@ public sealed class UnwinderTests : IDisposable
         using var output = new BinaryReader(process.StandardOutput.BaseStream);
         int pid = (int)output.ReadUInt64();
         ulong kind = output.ReadUInt64();
+        kind.ShouldBe(0u, "the target ended before it stopped itself");
         (ulong[] registers, byte[] stack) = ReadStep(output);
         AddressSpace code = UnwindTarget.CodeOf(pid);
 
         // What nobody tells is only how it got to the first stop; from there on calls and returns are counted.
-        kind.ShouldBe(0u);
         UnwoundStack start = Unwind();
         start.End.ShouldBe(UnwindEnd.Complete, start.Detail);
         var callers = new Stack<ulong>(start.Frames.Skip(1).Select(static frame => frame.Address).Reverse());
