@@ -15,7 +15,7 @@ RUNTIME := $(if $(filter aarch64 arm64,$(shell uname -m)),linux-arm64,linux-x64)
 SOURCES := $(shell find agent bpf \( -name bin -o -name obj \) -prune -o \( -type f -o -type d \) -print 2>/dev/null) \
 	Directory.Build.props Directory.Packages.props global.json
 
-.PHONY: help build demo test test-unit test-kernel test-e2e bench format clean setup-build setup-test
+.PHONY: help build demo test test-unit test-kernel test-e2e bench fuzz format clean setup-build setup-test
 
 help: ## List the commands
 	@sed -n 's/^\([a-z][a-z0-9-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 20
@@ -46,6 +46,10 @@ test-e2e: build setup-test ## Run out/kamotel against real servers (root)
 bench: setup-build ## Measure, print the figures side by side and write out/bench.json (root)
 	@dotnet build tests/KamOtel.Benchmarks -c Release -v q --nologo -clp:NoSummary
 	@tests/KamOtel.Benchmarks/bin/Release/net10.0/KamOtel.Benchmarks
+
+fuzz: setup-build ## Spoil what the unwinder reads, INPUTS times or for SECONDS
+	@dotnet build tests/KamOtel.Fuzz -c Release -v q --nologo -clp:NoSummary
+	@tests/KamOtel.Fuzz/bin/Release/net10.0/KamOtel.Fuzz $(or $(INPUTS),10000000) $(or $(SECONDS),1500) $(SEED)
 
 format: ## Put C# and C into the repository's format
 	@dotnet format KamOtel.sln --exclude-diagnostics IDE0130

@@ -232,6 +232,11 @@ static int evaluate(const struct context *context, const Dwarf_Op *ops, size_t c
 	return KNOWN;
 }
 
+#define RBX 3
+
+/* rax, rdx, rcx, rsi, rdi, r8-r11: a called function may overwrite them. */
+#define CLOBBERED 0x0f37u
+
 static bool is_undefined(const Dwarf_Op *ops, const Dwarf_Op *own, size_t count)
 {
 	return count == 0 && ops == own;
@@ -249,6 +254,8 @@ static int restore(const struct context *context, Dwarf_Frame *frame, int number
 		return UNSUPPORTED;
 	if (is_undefined(ops, own, count))
 		return LOST;
+	if (count == 0 && ops == NULL && (CLOBBERED & 1u << number))
+		return LOST;
 	if (count == 0)
 		return ops == NULL ? read_register(context, number, value) : UNSUPPORTED;
 
@@ -257,6 +264,20 @@ static int restore(const struct context *context, Dwarf_Frame *frame, int number
 	if (state == KNOWN && location)
 		state = read_memory(context, *value, 8, value);
 	return state;
+}
+
+static bool gives_up_kept_registers(Dwarf_Frame *frame)
+{
+	static const uint8_t kept[] = {6, 12, 13, 14, 15};
+	Dwarf_Op own[3];
+	Dwarf_Op *ops;
+	size_t count;
+
+	for (size_t i = 0; i < sizeof(kept); i++)
+		if (dwarf_frame_register(frame, kept[i], own, &ops, &count) ||
+		    is_undefined(ops, own, count))
+			return true;
+	return false;
 }
 
 static bool stop(struct answer *answer, enum ku_end end, enum ku_detail detail)
@@ -316,6 +337,16 @@ static bool step(struct context *context, Dwarf_Frame *frame, bool *signal, stru
 			state = LOST;
 		}
 		caller.state[number] = state;
+	}
+	/*
+	 * libdw's table of what calls keep says register 0 where it means rbx: one that the CFI
+	 * does not mention comes as undefined. Code that really gives rbx up gives up the others
+	 * too, and these come right.
+	 */
+	if (dwarf_frame_register(frame, RBX, own, &ops, &count) == 0 &&
+	    is_undefined(ops, own, count) && !gives_up_kept_registers(frame)) {
+		caller.value[RBX] = context->registers.value[RBX];
+		caller.state[RBX] = context->registers.state[RBX];
 	}
 	if (caller.state[RETURN_ADDRESS] != KNOWN)
 		return stop_without(answer, caller.state[RETURN_ADDRESS]);

@@ -158,6 +158,8 @@ void isolate(void)
 		close(fd);
 	close_from(SOCKET_FD + 1);
 	drop_privileges();
+	/* Started by descriptor it is called by a number. */
+	prctl(PR_SET_NAME, "kamotel-unwind", 0, 0, 0);
 	/* The allocator asks for random numbers once; later that would be the end. */
 	free(malloc(1));
 	limit(RLIMIT_AS, 256u << 20);

@@ -16,6 +16,7 @@ using (var build = new Build())
     report["inspection"] = InspectionBench.Run(build);
     report["confirm"] = ConfirmBench.Run(build);
     report["stacks"] = StackBench.Run(build);
+    report["unwind"] = UnwindBench.Run();
 }
 _ = Directory.CreateDirectory(Path.GetDirectoryName(file)!);
 await File.WriteAllTextAsync(file, report.ToJsonString(new JsonSerializerOptions { WriteIndented = true }) + "\n");

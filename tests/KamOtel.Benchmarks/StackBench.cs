@@ -7,20 +7,18 @@ using Microsoft.Extensions.Logging.Abstractions;
 
 namespace KamOtel.Benchmarks;
 
-/// <summary>What finding out who made a call costs: the server, for the copy of its stack; the agent, for unwinding it.</summary>
+/// <summary>What the copy of its stack costs a server at a call.</summary>
 internal static class StackBench
 {
     private const int Rounds = 5;
 
-    /// <summary>Microseconds a call by the depth of its stack, and a stack to unwind.</summary>
+    /// <summary>Microseconds a call by the depth of its stack, with and without the copy.</summary>
     public static JsonObject Run(Build build)
     {
         string name = $"ks{Environment.ProcessId}";
         string program = build.Compile("sets.c", name);
-        var unwinds = new List<double>();
-        var state = new AgentState();
         using var watcher = new Watcher(
-            new RunOptions { Watch = [name], ConfirmSeconds = 0 }, state, SilentSink.Instance, static _ => { }, static _ => { }, unwinds.Add, NullLogger.Instance);
+            new RunOptions { Watch = [name], ConfirmSeconds = 0 }, new AgentState(), SilentSink.Instance, static _ => { }, static _ => { }, static _ => { }, NullLogger.Instance);
         watcher.Start();
         var result = new JsonObject();
         Console.WriteLine("\nCRYPTO_THREAD_set_local before the first fork, µs a call\n  bytes of stack   probe alone   with the copy");
@@ -46,18 +44,6 @@ internal static class StackBench
                 ["copyUs"] = Math.Round(Build.Median(copied), 2),
             };
         }
-        var clock = Stopwatch.StartNew();
-        long stacks = 0;
-        while (stacks < 100 && clock.Elapsed.TotalSeconds < 30)
-        {
-            watcher.Turn();
-            stacks = state.Current.Fleet.Targets.Sum(static t => t.ChainsAttributed + t.ChainsUnknown);
-        }
-        double first = unwinds.Count > 0 ? unwinds[0] * 1e6 : 0;
-        double warm = unwinds.Count > 0 ? Build.Median(unwinds) * 1e6 : 0;
-        Console.WriteLine(string.Create(CultureInfo.InvariantCulture, $"  unwound off the loop, µs a stack: {warm:0} (the very first, with the start of its process: {first:0})"));
-        result["unwindUs"] = Math.Round(warm, 1);
-        result["firstUnwindUs"] = Math.Round(first, 1);
         return result;
     }
 }

@@ -34,23 +34,6 @@ public sealed class FleetTests
     }
 
     [Fact]
-    public void The_author_of_a_call_is_told_though_the_server_ended_meanwhile()
-    {
-        _history.Exec(10).Set(10);
-        Observation call = _history.Sink.Calls.Single().Observation;
-        _history.Exit(10, status: 11);
-
-        _history.Fleet.Attributed(in call, CallChain.Unknown(ChainEnd.Truncated, "cut"));
-
-        _history.Sink.Chains.ShouldHaveSingleItem().Call.ShouldBe(call);
-        _history.Sink.Told[^1].ShouldBe("attributed");
-        Target("kamailio").ChainsUnknown.ShouldBe(1);
-        Observation never = call with { Instance = new InstanceId(77, 1) };
-        _history.Fleet.Attributed(in never, CallChain.Unknown(ChainEnd.Truncated, "cut"));
-        _history.Sink.Chains.Count.ShouldBe(1);
-    }
-
-    [Fact]
     public void An_exec_after_a_fork_begins_another_instance_without_the_slots()
     {
         _history.Exec(10).Set(10).Fork(10, 11).Exec(11);
