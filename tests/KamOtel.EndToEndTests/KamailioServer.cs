@@ -20,7 +20,7 @@ internal sealed class KamailioServer : IAsyncDisposable
 
     private KamailioServer(string kind) => Kind = kind;
 
-    /// <summary>tls, db_postgres, db_mysql, db_unixodbc or none.</summary>
+    /// <summary>What <c>demo/server --help</c> lists: tls, db_postgres, …, none.</summary>
     public string Kind { get; }
 
     /// <summary>Where it lives.</summary>
