@@ -58,18 +58,26 @@ internal sealed record GdbCall(uint Key, ulong Value, GdbFrame[] Frames, string 
 /// The second opinion on who it was: a server that runs under GDB for its whole life. Up to the first fork GDB notes each
 /// call with its stack; afterwards the server runs at full speed, and others may watch it all the time.
 /// </summary>
-/// <param name="root">The process that forks the workers.</param>
-/// <param name="calls">The calls, in order.</param>
-internal sealed partial class GdbStacks(KamailioServer server, int root, GdbCall[] calls)
+internal sealed partial class GdbStacks
 {
     private static readonly string Recorder =
         Path.Combine(Requirements.Repository, "tests", "KamOtel.EndToEndTests", "set_local.gdb.py");
 
+    private readonly KamailioServer _server;
+    private readonly GdbRoot _root;
+
+    private GdbStacks(KamailioServer server, GdbRoot root, GdbCall[] calls)
+    {
+        _server = server;
+        _root = root;
+        Calls = calls;
+    }
+
     /// <summary>The process that forks the workers.</summary>
-    public int Root => root;
+    public int Root => _root.Root;
 
     /// <summary>The calls, in order.</summary>
-    public IReadOnlyList<GdbCall> Calls => calls;
+    public IReadOnlyList<GdbCall> Calls { get; }
 
     /// <summary>Starts a server under GDB and waits until a worker answers.</summary>
     /// <param name="server">The server, which is then to be ended by <see cref="End"/>.</param>
@@ -109,24 +117,37 @@ internal sealed partial class GdbStacks(KamailioServer server, int root, GdbCall
         GdbRoot root = JsonSerializer.Deserialize<GdbRoot>(lines[^1], JsonSerializerOptions.Web)!;
         root.Root.ShouldBeGreaterThan(0, $"GDB did not get as far as the first fork\n{server}");
         Proc.Children(root.Root).ShouldNotBeEmpty("the first fork was that of a worker");
-        return new GdbStacks(
-            server, root.Root, [.. lines[..^1].Select(static line => JsonSerializer.Deserialize<GdbCall>(line, JsonSerializerOptions.Web)!)]);
+        return new GdbStacks(server, root, [.. lines[..^1].Select(static line => JsonSerializer.Deserialize<GdbCall>(line, JsonSerializerOptions.Web)!)]);
     }
+
+    /// <summary>
+    /// What OpenSSL 3 keeps in the slot, told by what its source alone does with it: only one key of libcrypto has a
+    /// destructor; only the configuration's guard and the error queue are ever set to the sentinel, the first of them
+    /// by <c>OPENSSL_init_crypto</c> itself. Null: it is another one.
+    /// </summary>
+    public string? SlotName(uint key) =>
+        _root.Destructors.TryGetValue(key, out string? destructor) && Path.GetFileName(destructor).StartsWith("libcrypto", StringComparison.Ordinal)
+            ? "destructor_key"
+        : Calls.FirstOrDefault(call => call.Key == key && call.ValueKind == "sentinel") is not { } guarded
+            ? null
+        : guarded.Frames[1].Function == "OPENSSL_init_crypto"
+            ? "in_init_config"
+            : "err_state";
 
     /// <summary>Ends the server in order, and GDB with it.</summary>
     public async Task End()
     {
-        Libc.Send(root, Signal.Terminate).ShouldBeTrue($"Kamailio ended by itself\n{server}");
-        Ended ended = await server.Process!.End();
+        Libc.Send(Root, Signal.Terminate).ShouldBeTrue($"Kamailio ended by itself\n{_server}");
+        Ended ended = await _server.Process!.End();
         ended.Code.ShouldBe(0, ended.ToString());
         InOrder().IsMatch(ended.Output).ShouldBeTrue(ended.ToString());
     }
 
     /// <summary>For messages.</summary>
-    public override string ToString() => string.Join('\n', calls.Select(static call => call.ToString()));
+    public override string ToString() => string.Join('\n', Calls.Select(static call => call.ToString()));
 
     [GeneratedRegex(@"^\[Inferior 1 \(process \d+\) exited normally\]$", RegexOptions.Multiline)]
     private static partial Regex InOrder();
 
-    private sealed record GdbRoot(int Root);
+    private sealed record GdbRoot(int Root, Dictionary<uint, string> Destructors);
 }

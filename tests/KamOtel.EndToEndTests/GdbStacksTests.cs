@@ -33,6 +33,7 @@ public sealed class GdbStacksTests
         var stacks = await GdbStacks.Start(server, ServerName.New());
 
         stacks.Calls.Select(static call => call.ValueKind).ShouldBe(["sentinel", "sentinel", "pointer", "pointer"], stacks.ToString());
+        stacks.Calls.Select(call => stacks.SlotName(call.Key)).ShouldBe(["in_init_config", "err_state", "destructor_key", "err_state"], stacks.ToString());
         foreach (GdbCall call in stacks.Calls)
         {
             call.End.ShouldBe("outermost", call.ToString());

@@ -54,4 +54,14 @@ def tell(what):
 
 
 def tell_root():
-    tell({"root": gdb.selected_inferior().pid})
+    pid = gdb.selected_inferior().pid
+    # {sequence, destructor} of each key. Of OpenSSL's keys only that of the list of what to do at a thread's end has one.
+    table = int(gdb.parse_and_eval("(unsigned long) &__pthread_keys"))
+    mapped = mappings(pid)
+    destructors = {}
+    for key in range(32):
+        destructor = int(gdb.parse_and_eval(f"*(unsigned long *) {table + 16 * key + 8}"))
+        for start, end, _, path in mapped:
+            if start <= destructor < end:
+                destructors[key] = path
+    tell({"root": pid, "destructors": destructors})
