@@ -32,6 +32,26 @@ public sealed class DemoServerTests
         File.ReadAllText($"/proc/{root}/maps").ShouldNotContain("libcrypto");
     }
 
+    [Theory]
+    [InlineData("db_postgres", false)]
+    [InlineData("db_postgres_tls", true)]
+    [InlineData("db_unixodbc_postgres", true)]
+    public async Task The_connection_to_the_database_is_tls_where_it_is_said_to_be(string kind, bool tls)
+    {
+        await using KamailioServer server = await KamailioServer.Prepare(kind);
+        string log = Path.Combine(server.Folder, "database.log");
+        int before = File.ReadAllLines(log).Length;
+        _ = await server.Start();
+
+        // PostgreSQL says it of each connection.
+        string[] connections =
+        [
+            .. File.ReadAllLines(log)[before..].Where(static line => line.Contains("connection authorized: user=kamailio", StringComparison.Ordinal)),
+        ];
+        connections.ShouldNotBeEmpty();
+        connections.ShouldAllBe(connection => connection.Contains(" SSL enabled (protocol=TLSv1.", StringComparison.Ordinal) == tls);
+    }
+
     [Fact]
     public async Task Where_kamailio_does_not_come_up_it_is_said_what_its_processes_are_at()
     {

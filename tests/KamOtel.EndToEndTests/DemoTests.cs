@@ -3,7 +3,7 @@ namespace KamOtel.EndToEndTests;
 /// <summary>The demo tells its story and cleans up after itself.</summary>
 public sealed class DemoTests
 {
-    public static TheoryData<string> Kinds => ["tls", "db_postgres", "db_mysql", "db_unixodbc"];
+    public static TheoryData<string> Kinds => [.. KamailioServer.Kinds];
 
     [Theory]
     [MemberData(nameof(Kinds))]

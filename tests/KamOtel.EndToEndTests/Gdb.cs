@@ -6,7 +6,16 @@ namespace KamOtel.EndToEndTests;
 /// <summary>A call of <c>CRYPTO_THREAD_set_local</c> as a debugger or the agent tells it.</summary>
 /// <param name="Key">The pthread key.</param>
 /// <param name="Value">null, sentinel or pointer.</param>
-internal readonly record struct SetLocalCall(uint Key, string Value);
+internal readonly record struct SetLocalCall(uint Key, string Value)
+{
+    /// <summary>The kind of a value, as the agent calls it.</summary>
+    public static string KindOf(ulong value) => value switch
+    {
+        0 => "null",
+        ulong.MaxValue => "sentinel",
+        _ => "pointer",
+    };
+}
 
 /// <summary>The second opinion: GDB with a breakpoint, as the people who found the bug used it.</summary>
 internal static class Gdb
@@ -58,14 +67,7 @@ internal static class Gdb
             .. log.Where(static line => line.StartsWith("SET 1 ", StringComparison.Ordinal))
                 .Select(static line => line.Split(' '))
                 .Select(static words => new SetLocalCall(
-                    uint.Parse(words[2], CultureInfo.InvariantCulture), KindOf(ulong.Parse(words[3], CultureInfo.InvariantCulture)))),
+                    uint.Parse(words[2], CultureInfo.InvariantCulture), SetLocalCall.KindOf(ulong.Parse(words[3], CultureInfo.InvariantCulture)))),
         ];
     }
-
-    private static string KindOf(ulong value) => value switch
-    {
-        0 => "null",
-        ulong.MaxValue => "sentinel",
-        _ => "pointer",
-    };
 }

@@ -5,7 +5,7 @@ namespace KamOtel.EndToEndTests;
 /// <summary>What GDB sees is what the agent sees, no more and no less; and what it concludes from it.</summary>
 public sealed class GdbTests
 {
-    public static TheoryData<string> Kinds => ["tls", "db_postgres", "db_mysql", "db_unixodbc"];
+    public static TheoryData<string> Kinds => [.. KamailioServer.Kinds];
 
     [Theory]
     [MemberData(nameof(Kinds))]

@@ -20,7 +20,18 @@ internal sealed class KamailioServer : IAsyncDisposable
 
     private KamailioServer(string kind) => Kind = kind;
 
-    /// <summary>tls, db_postgres, db_mysql, db_unixodbc or none.</summary>
+    /// <summary>Each kind in which OpenSSL is called before the first fork.</summary>
+    public static IEnumerable<string> Kinds =>
+        ["tls", "db_postgres", "db_postgres_tls", "db_mysql", "db_unixodbc", "db_unixodbc_postgres", "http_client"];
+
+    /// <summary>
+    /// Each kind whose module calls OpenSSL itself: with <c>--tls-disabled</c> that is the first call. db_postgres does not,
+    /// when the database takes clear text only.
+    /// </summary>
+    public static IEnumerable<string> Callers =>
+        ["db_postgres_tls", "db_mysql", "db_unixodbc", "db_unixodbc_postgres", "http_client"];
+
+    /// <summary>What <c>demo/server --help</c> lists: tls, db_postgres, …, none.</summary>
     public string Kind { get; }
 
     /// <summary>Where it lives.</summary>
@@ -38,13 +49,15 @@ internal sealed class KamailioServer : IAsyncDisposable
     /// <summary>Certificate, configuration, database: everything but Kamailio itself runs afterwards.</summary>
     /// <param name="kind">What <c>demo/server prepare --with</c> takes.</param>
     /// <param name="workers">How many it has for UDP, and as many for TLS.</param>
-    public static async Task<KamailioServer> Prepare(string kind, int workers = 2)
+    /// <param name="tlsDisabled">OpenSSL's first call is the database's or libcurl's; there is no TLS.</param>
+    public static async Task<KamailioServer> Prepare(string kind, int workers = 2, bool tlsDisabled = false)
     {
         Requirements.Kamailio(kind);
         var server = new KamailioServer(kind);
         try
         {
-            Ended ended = await RunningProgram.Run(Script, ["prepare", server.Folder, "--with", kind, "--workers", $"{workers}"], patience: TimeSpan.FromSeconds(120));
+            string[] options = ["--with", kind, "--workers", $"{workers}", .. tlsDisabled ? ["--tls-disabled"] : Array.Empty<string>()];
+            Ended ended = await RunningProgram.Run(Script, ["prepare", server.Folder, .. options], patience: TimeSpan.FromSeconds(120));
             ended.Code.ShouldBe(0, ended.ToString());
             return server;
         }
@@ -71,15 +84,20 @@ internal sealed class KamailioServer : IAsyncDisposable
     /// <param name="name">From <see cref="ServerName.New"/>.</param>
     public async Task<int> StartAs(string name)
     {
-        string[] command = await Command();
-        string link = Path.Combine(Folder, name);
-        if (!File.Exists(link))
-        {
-            _ = File.CreateSymbolicLink(link, command[0]);
-        }
-        Process = RunningProgram.Start(link, command[1..], await Environment());
+        string[] command = await CommandAs(name);
+        Process = RunningProgram.Start(command[0], command[1..], await Environment());
         await WaitUntilUp();
         return Process.Pid;
+    }
+
+    /// <summary>The same where another program runs Kamailio, and ends with it: a debugger.</summary>
+    /// <param name="program">That program.</param>
+    /// <param name="arguments">Its arguments, without Kamailio's command line, which follows them.</param>
+    /// <param name="name">From <see cref="ServerName.New"/>.</param>
+    public async Task StartUnder(string program, string[] arguments, string name)
+    {
+        Process = RunningProgram.Start(program, [.. arguments, .. await CommandAs(name)], await Environment());
+        await WaitUntilUp();
     }
 
     /// <summary>Runs Kamailio in the foreground and waits for nothing.</summary>
@@ -164,6 +182,17 @@ internal sealed class KamailioServer : IAsyncDisposable
     /// <summary>For messages: what each of its processes is at, and what they said.</summary>
     public override string ToString() =>
         $"-- Kamailio's processes\n{string.Join('\n', Proc.Mentioning(Configuration).Select(Proc.Doing))}\n-- Kamailio\n{Process}";
+
+    private async Task<string[]> CommandAs(string name)
+    {
+        string[] command = await Command();
+        string link = Path.Combine(Folder, name);
+        if (!File.Exists(link))
+        {
+            _ = File.CreateSymbolicLink(link, command[0]);
+        }
+        return [link, .. command[1..]];
+    }
 
     private async Task<string[]> Lines(string subcommand)
     {

@@ -37,25 +37,40 @@ internal static class Requirements
             return;
         }
         Program("openssl");
-        Module("tls");
-        if (kind != "tls")
+        Module("tls", "tls");
+        switch (kind)
         {
-            Module(kind);
-            if (kind == "db_postgres")
-            {
-                Need(Directory.Exists("/usr/lib/postgresql"), "PostgreSQL (scripts/setup db_postgres)");
-            }
-            else
-            {
+            case "db_postgres" or "db_postgres_tls":
+                Module("db_postgres", kind);
+                Postgres(kind);
+                break;
+            case "db_mysql":
+                Module(kind, kind);
                 Program("mariadbd");
-            }
+                break;
+            case "db_unixodbc":
+                Module(kind, kind);
+                Program("mariadbd");
+                Library("odbc/libmaodbc.so", kind);
+                break;
+            case "db_unixodbc_postgres":
+                Module("db_unixodbc", kind);
+                Postgres(kind);
+                Library("odbc/psqlodbca.so", kind);
+                break;
+            case "http_client":
+                Module(kind, kind);
+                break;
         }
     }
 
-    private static void Module(string name) =>
-        Need(
-            Directory.EnumerateDirectories("/usr/lib").Any(library => File.Exists($"{library}/kamailio/modules/{name}.so")),
-            $"Kamailio's module {name} (scripts/setup {name})");
+    private static void Postgres(string kind) =>
+        Need(Directory.Exists("/usr/lib/postgresql"), $"PostgreSQL (scripts/setup {kind})");
+
+    private static void Module(string name, string kind) => Library($"kamailio/modules/{name}.so", kind);
+
+    private static void Library(string path, string kind) =>
+        Need(Directory.EnumerateDirectories("/usr/lib").Any(folder => File.Exists($"{folder}/{path}")), $"{path} (scripts/setup {kind})");
 
     private static void Need(bool there, string what)
     {

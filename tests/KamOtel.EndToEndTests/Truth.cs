@@ -24,7 +24,7 @@ internal sealed record Truth(string Verdict, TrueSlot[] SharedSlots, int[] Proce
     /// <param name="root">The process that forked the workers.</param>
     public static async Task<Truth> Of(int root)
     {
-        int[] processes = [root, .. Proc.Descendants(root).Order()];
+        int[] processes = [root, .. await Settled(root)];
         var held = new List<Held>();
         foreach (int process in processes)
         {
@@ -33,6 +33,20 @@ internal sealed record Truth(string Verdict, TrueSlot[] SharedSlots, int[] Proce
         Proc.Descendants(root).Order().ToArray().ShouldBe(processes[1..], customMessage: "processes came or went while GDB looked");
         processes.ShouldAllBe(static process => Proc.Alive(process));
         return Judge(root, processes, held);
+    }
+
+    // A worker may answer before the last one is forked.
+    private static async Task<int[]> Settled(int root)
+    {
+        int[] before = [];
+        return await Until.Found($"the workers of {root} to be there", async () =>
+        {
+            await Task.Delay(500);
+            int[] now = [.. Proc.Descendants(root).Order()];
+            bool settled = now.AsSpan().SequenceEqual(before);
+            before = now;
+            return settled ? now : null;
+        });
     }
 
     /// <summary>What follows from the pointers that the processes hold in Thread#1.</summary>

@@ -7,8 +7,11 @@ public sealed class TruthTests
     [InlineData("none", "safe")]
     [InlineData("tls", "hazard")]
     [InlineData("db_postgres", "hazard")]
+    [InlineData("db_postgres_tls", "hazard")]
     [InlineData("db_mysql", "hazard")]
     [InlineData("db_unixodbc", "hazard")]
+    [InlineData("db_unixodbc_postgres", "hazard")]
+    [InlineData("http_client", "hazard")]
     public async Task Gdb_finds_what_is_known_of_a_server_and_leaves_it_running(string kind, string verdict)
     {
         await using KamailioServer server = await KamailioServer.Prepare(kind);
@@ -25,6 +28,22 @@ public sealed class TruthTests
         }
         await server.WaitUntilUp();
         truth.Processes.ShouldAllBe(static process => Proc.Alive(process));
+    }
+
+    [Theory]
+    [InlineData("tls", "safe")]
+    [InlineData("db_postgres", "safe")]
+    [InlineData("db_postgres_tls", "hazard")]
+    [InlineData("db_mysql", "hazard")]
+    [InlineData("db_unixodbc", "hazard")]
+    [InlineData("db_unixodbc_postgres", "hazard")]
+    [InlineData("http_client", "hazard")]
+    public async Task Without_tls_s_own_call_it_is_the_module_s_call_that_makes_the_hazard(string kind, string verdict)
+    {
+        await using KamailioServer server = await KamailioServer.Prepare(kind, tlsDisabled: true);
+        int root = await server.Start();
+        Truth truth = await Truth.Of(root);
+        truth.Verdict.ShouldBe(verdict, truth.ToString());
     }
 
     [Fact]
