@@ -72,13 +72,13 @@ internal sealed class RecordingSink : IFleetSink
         Readies.Add(snapshot);
     }
 
-    public void VerdictChanged(InstanceContext instance, InstanceSnapshot snapshot, Verdict before)
+    public void VerdictChanged(InstanceContext instance, InstanceSnapshot snapshot, Verdict before, ulong timeNs)
     {
         Told.Add($"verdict {snapshot.Verdict}");
         Verdicts.Add((snapshot, before));
     }
 
-    public void Confirmed(InstanceContext instance, InstanceSnapshot snapshot, ulong windowNs) => Told.Add("confirmed");
+    public void Confirmed(InstanceContext instance, InstanceSnapshot snapshot, ulong windowNs, ulong timeNs) => Told.Add("confirmed");
 
     public void GapFound(InstanceContext instance, CoverageGaps gap, string detail, ulong timeNs)
     {
