@@ -21,7 +21,7 @@ internal sealed record RecordingHeader
 
     public DateTimeOffset RecordedAt { get; init; }
 
-    public required long BootToWallNs { get; init; }
+    public long BootToWallNs { get; init; }
 
     public string Kernel { get; init; } = "";
 
@@ -182,7 +182,7 @@ internal sealed record ObservedLine : ObservationLine
 
 internal sealed record NamedLine : InputLine
 {
-    public required InstanceId Instance { get; init; }
+    public InstanceId Instance { get; init; }
 
     public required string Target { get; init; }
 
@@ -191,7 +191,7 @@ internal sealed record NamedLine : InputLine
 
 internal sealed record LibraryLine : InputLine
 {
-    public required ProcessId Process { get; init; }
+    public ProcessId Process { get; init; }
 
     public required string Library { get; init; }
 
@@ -257,7 +257,7 @@ internal sealed record DueLine : InputLine
 
 internal sealed record InspectedLine : InputLine
 {
-    public required InstanceId Instance { get; init; }
+    public InstanceId Instance { get; init; }
 
     public required RecordedInspection[] Found { get; init; }
 
@@ -280,7 +280,7 @@ internal sealed record ConfirmedLine : InputLine
     /// <summary>More than can be counted in any window; sums of it stay sums.</summary>
     private const long MaxCount = 1L << 32;
 
-    public required InstanceId Instance { get; init; }
+    public InstanceId Instance { get; init; }
 
     public required RecordedUse[] Uses { get; init; }
 
@@ -292,11 +292,11 @@ internal sealed record ConfirmedLine : InputLine
         new ConfirmedInput(Instance, [.. Whole.Of(Uses).Select(static u => new SharedUse(u.Process, u.Key, u.Count is >= 0 and <= MaxCount ? u.Count : throw new FormatException("a count that cannot be")))], Window, At);
 }
 
-internal sealed record RecordedUse(ProcessId Process, uint Key = 0, long Count = 0);
+internal sealed record RecordedUse(ProcessId Process = default, uint Key = 0, long Count = 0);
 
 internal sealed record RecordedInspection
 {
-    public required ProcessId Process { get; init; }
+    public ProcessId Process { get; init; }
 
     public ulong At { get; init; }
 

@@ -40,6 +40,7 @@ internal sealed class RecordingWriter : IDisposable
         // It is to be read by people, and nothing here goes into a web page as it is.
         _json = new Utf8JsonWriter(_line, new JsonWriterOptions { Encoder = JavaScriptEncoder.UnsafeRelaxedJsonEscaping });
         JsonSerializer.Serialize(_json, header, RecordingJson.Default.RecordingHeader);
+        _json.Flush();
         Append();
         Flush();
     }
@@ -68,7 +69,6 @@ internal sealed class RecordingWriter : IDisposable
             Flush();
             if (Bytes + _line.WrittenCount + Reserve > _maxBytes)
             {
-                _line.ResetWrittenCount();
                 return false;
             }
         }
@@ -131,14 +131,17 @@ internal sealed class RecordingWriter : IDisposable
         }
     }
 
-    private void Serialize(RecordingLine line) => JsonSerializer.Serialize(_json, line, RecordingJson.Default.RecordingLine);
+    private void Serialize(RecordingLine line)
+    {
+        _line.ResetWrittenCount();
+        _json.Reset();
+        JsonSerializer.Serialize(_json, line, RecordingJson.Default.RecordingLine);
+        _json.Flush();
+    }
 
     private void Append()
     {
-        _json.Flush();
-        _json.Reset();
         _member.Write(_line.WrittenSpan);
         _member.Write("\n"u8);
-        _line.ResetWrittenCount();
     }
 }
