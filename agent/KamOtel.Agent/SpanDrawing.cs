@@ -20,10 +20,17 @@ internal sealed class SpanDrawing : IDisposable
         {
             ShouldListenTo = source => ReferenceEquals(source, _source),
             Sample = static (ref ActivityCreationOptions<ActivityContext> _) => ActivitySamplingResult.AllDataAndRecorded,
-            ActivityStopped = span => Write(output, colored, span),
+            ActivityStopped = span =>
+            {
+                Write(output, colored, span);
+                Drawn?.Invoke(span);
+            },
         };
         ActivitySource.AddActivityListener(_listener);
     }
+
+    /// <summary>A span was drawn.</summary>
+    public Action<Activity>? Drawn { get; set; }
 
     public IFleetSink Sink => _sink;
 

@@ -52,7 +52,7 @@ public sealed class CorpusTests
         var output = new StringWriter();
         using var drawing = new SpanDrawing(output, colored: false);
         var spans = new List<(string Name, ActivityStatusCode Status)>();
-        drawing.Drawn += span => spans.Add((span.DisplayName, span.Status));
+        drawing.Drawn = span => spans.Add((span.DisplayName, span.Status));
         var replay = new Replay(reader, drawing.Sink);
         replay.Run(drawing.Draw);
 
