@@ -6,6 +6,7 @@ using KamOtel.Linux;
 using Microsoft.AspNetCore.Connections;
 using Microsoft.AspNetCore.Hosting.Server;
 using Microsoft.AspNetCore.Hosting.Server.Features;
+using Microsoft.AspNetCore.Http.Features;
 
 namespace KamOtel.Agent;
 
@@ -17,10 +18,10 @@ internal static partial class AgentHost
 
     private static readonly TimeSpan StopWithin = TimeSpan.FromSeconds(4);
 
-    /// <summary>Runs until a signal comes. Returns the exit code.</summary>
+    /// <summary>Runs until a signal comes, or the recording ends. Returns the exit code.</summary>
     /// <exception cref="KamOtel.Bpf.BpfException">The machine cannot do it.</exception>
     /// <exception cref="IOException">The address is taken or not ours.</exception>
-    public static async Task<int> RunAsync(RunOptions options, StoryPrinter? story, CancellationToken cancellation)
+    public static async Task<int> RunAsync(RunOptions options, StoryPrinter? story, Recorder? recorder, CancellationToken cancellation)
     {
         // The host listens for signals only once it starts; one that comes before it shall end it as well.
         using var early = CancellationTokenSource.CreateLinkedTokenSource(cancellation);
@@ -31,7 +32,14 @@ internal static partial class AgentHost
             signal.Cancel = true;
             early.Cancel();
         }
-        await using WebApplication app = Build(options, story, static services => services.AddHostedService<WatchLoop>());
+        await using WebApplication app = Build(options, story, services =>
+        {
+            if (recorder is not null)
+            {
+                services.AddSingleton(recorder).AddSingleton<IFleetJournal>(recorder).AddHostedService<RecorderService>();
+            }
+            services.AddHostedService<WatchLoop>();
+        });
         ILogger logger = app.Services.GetRequiredService<ILoggerFactory>().CreateLogger("kamotel");
         foreach (string warning in Settings.Warnings(options, Environment.GetEnvironmentVariables().Keys.Cast<string>()))
         {
@@ -79,8 +87,16 @@ internal static partial class AgentHost
             kestrel.Limits.MaxRequestBodySize = 0;
             kestrel.Limits.MaxConcurrentConnections = 64;
             kestrel.Limits.RequestHeadersTimeout = TimeSpan.FromSeconds(5);
-            kestrel.Listen(options.Listen);
+            if (options.Listen is { } address)
+            {
+                kestrel.Listen(address);
+            }
         });
+        if (options.Listen is null)
+        {
+            // Without an address it would choose one itself.
+            builder.Services.AddSingleton<IServer, NoServer>();
+        }
         IServiceCollection services = builder.Services;
         services.AddRoutingCore();
         services.Configure<HostOptions>(static host => host.ShutdownTimeout = StopWithin);
@@ -117,6 +133,21 @@ internal static partial class AgentHost
         });
         Page(app, "/", static context => context.Response.WriteAsync("kamotel\n\n/metrics  what is seen, for Prometheus\n/healthz  the process lives\n/readyz   probes are attached and the ring is read\n"));
         return app;
+    }
+
+    /// <summary>Serves nothing.</summary>
+    private sealed class NoServer : IServer
+    {
+        public IFeatureCollection Features { get; } = new FeatureCollection();
+
+        public Task StartAsync<TContext>(IHttpApplication<TContext> application, CancellationToken cancellationToken)
+            where TContext : notnull => Task.CompletedTask;
+
+        public Task StopAsync(CancellationToken cancellationToken) => Task.CompletedTask;
+
+        public void Dispose()
+        {
+        }
     }
 
     /// <summary>A page to GET; to HEAD it answers the same, and the server leaves the body out.</summary>

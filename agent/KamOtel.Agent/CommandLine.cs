@@ -36,6 +36,32 @@ internal static class CommandLine
           kamotel scan --json | jq -r '.instances[] | "\(.verdict) \(.target)"'
         """;
 
+    private const string RecordEpilog = """
+        Watches as 'kamotel run' does, with the same settings and OTLP, and writes what it observes into FILE, for its owner only.
+        /metrics is served when --listen is given here. The file has no command line, no environment and nothing of what
+        is in memory but the addresses in OpenSSL's slots; docs/recording.md describes it. What was written a second ago is
+        safe, whatever happens.
+
+        Exit status: 0 stopped by a signal, --for or --max-size, 64 usage, 69 something needed is not there, 73 the file exists
+        or cannot be made, 74 the file could not be written to its end, 77 a privilege is missing.
+
+        Examples:
+          kamotel record start.kamotel --for 60s
+          zcat start.kamotel | jq -c 'select(.t == "observed")'
+        """;
+
+    private const string ReplayEpilog = """
+        Needs no root, no kernel with BTF and no server. A server that ended is shown as it was when it did, with its last hazard.
+        OTLP is sent when OTEL_EXPORTER_OTLP_ENDPOINT is set, with the times of the recording.
+
+        Exit status: 0 every server was safe or exposed, 1 a server had a hazard or worse, 2 could not tell (or no server ran),
+        64 usage, 65 the file is no recording or of another version, 66 it is not there or cannot be read.
+
+        Examples:
+          kamotel replay start.kamotel --trace
+          kamotel replay start.kamotel --json | jq -r '.instances[] | "\(.verdict) \(.target)"'
+        """;
+
     /// <summary>The version, and the source it was built from.</summary>
     public static (string Version, string Revision) Build { get; } = ReadBuild();
 
@@ -46,6 +72,8 @@ internal static class CommandLine
         {
             RunCommand(output),
             Scan(output, error),
+            Record(output, error),
+            Replay(output, error),
         };
         foreach (VersionOption version in root.Options.OfType<VersionOption>())
         {
@@ -71,7 +99,7 @@ internal static class CommandLine
             bool colored = IsColored(parsed.GetValue(color));
             RunOptions loaded = settings.Load(parsed);
             StoryPrinter? story = parsed.GetValue(follow) ? new StoryPrinter(output, colored) : null;
-            return await AgentHost.RunAsync(loaded, story, cancellation);
+            return await AgentHost.RunAsync(loaded, story, recorder: null, cancellation);
         });
         return run;
     }
@@ -89,6 +117,56 @@ internal static class CommandLine
             return ScanCommand.Run(settings.Load(parsed), parsed.GetValue(json), colored, output, error);
         });
         return scan;
+    }
+
+    private static Command Record(TextWriter output, TextWriter error)
+    {
+        var file = new Argument<string>("FILE") { Description = "the recording: a new file" };
+        var limit = new Option<string>("--for") { Description = "end after so long: a number with ms, s, m or h (default: a signal ends it)", HelpName = "DURATION" };
+        var size = new Option<string>("--max-size") { Description = "end when the file is so large: bytes, or a number with KiB, MiB or GiB, from 64KiB on (default 256MiB)", HelpName = "SIZE" };
+        var force = new Option<bool>("--force") { Description = "replace FILE if it is there" };
+        var follow = new Option<bool>("--follow") { Description = "print what happens on standard output, a line an event" };
+        Option<string> color = Color("--follow");
+        var settings = new SettingOptions(static _ => true);
+        var record = new Command("record", "Watch the SIP servers of this host and write what is observed into a file.") { file, limit, size, force, settings.File, follow, color };
+        settings.AddTo(record);
+        record.SetAction(async (parsed, cancellation) =>
+        {
+            bool colored = IsColored(parsed.GetValue(color));
+            RunOptions loaded = settings.Load(parsed);
+            // Beside an agent that runs as a service it would find that address taken.
+            loaded.Listen = settings.IsGiven(parsed, "listen") ? loaded.Listen : null;
+            var options = new RecordOptions(
+                parsed.GetValue(file)!, parsed.GetValue(force), Quantity.Bytes("--max-size", parsed.GetValue(size)) ?? 256L << 20, Quantity.Time("--for", parsed.GetValue(limit)));
+            StoryPrinter? story = parsed.GetValue(follow) ? new StoryPrinter(output, colored) : null;
+            return await RecordCommand.RunAsync(loaded, options, story, error, cancellation);
+        });
+        return record;
+    }
+
+    private static Command Replay(TextWriter output, TextWriter error)
+    {
+        var file = new Argument<string>("FILE") { Description = "a recording, as 'kamotel record' writes it" };
+        var json = new Option<bool>("--json") { Description = "print a JSON document (docs/scan.schema.json) in place of the table" };
+        var trace = new Option<bool>("--trace") { Description = "draw the starts of the servers, and what was found later, as spans" };
+        var follow = new Option<bool>("--follow") { Description = "print what happened, a line an event" };
+        Option<string> color = Color("what is printed");
+        var settings = new SettingOptions(static s => s.Key is "listen" or "logLevel" or "logFormat");
+        var replay = new Command("replay", "Tell what a recording tells, as if it happened again.") { file, json, trace, follow, color, settings.File };
+        settings.AddTo(replay);
+        replay.SetAction(async (parsed, cancellation) =>
+        {
+            var options = new ReplayOptions(
+                parsed.GetValue(file)!, parsed.GetValue(json), parsed.GetValue(trace), parsed.GetValue(follow), IsColored(parsed.GetValue(color)));
+            if (options.Json && (options.Trace || options.Follow))
+            {
+                throw new UsageException("--json is a document of its own: --trace and --follow print beside it");
+            }
+            RunOptions loaded = settings.Load(parsed);
+            loaded.Listen = settings.IsGiven(parsed, "listen") ? loaded.Listen : null;
+            return await ReplayCommand.RunAsync(loaded, options, output, error, cancellation);
+        });
+        return replay;
     }
 
     private static Option<string> Color(string of) =>
@@ -131,6 +209,11 @@ internal static class CommandLine
         {
             await error.WriteLineAsync($"kamotel: error: {e.Message}");
             return e.Denied ? ExitCode.NoPermission : ExitCode.Unavailable;
+        }
+        catch (RecordingException e)
+        {
+            await error.WriteLineAsync($"kamotel: error: {e.Message}");
+            return e.ExitCode;
         }
         catch (IOException e)
         {
@@ -188,6 +271,8 @@ internal static class CommandLine
             {
                 "run" => RunEpilog,
                 "scan" => ScanEpilog,
+                "record" => RecordEpilog,
+                "replay" => ReplayEpilog,
                 _ => RootEpilog,
             });
             return code;

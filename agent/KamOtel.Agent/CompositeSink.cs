@@ -47,16 +47,16 @@ internal sealed class CompositeSink(IFleetSink first, IFleetSink second) : IFlee
         second.Ready(instance, snapshot);
     }
 
-    public void VerdictChanged(InstanceContext instance, InstanceSnapshot snapshot, Verdict before)
+    public void VerdictChanged(InstanceContext instance, InstanceSnapshot snapshot, Verdict before, ulong timeNs)
     {
-        first.VerdictChanged(instance, snapshot, before);
-        second.VerdictChanged(instance, snapshot, before);
+        first.VerdictChanged(instance, snapshot, before, timeNs);
+        second.VerdictChanged(instance, snapshot, before, timeNs);
     }
 
-    public void Confirmed(InstanceContext instance, InstanceSnapshot snapshot, ulong windowNs)
+    public void Confirmed(InstanceContext instance, InstanceSnapshot snapshot, ulong windowNs, ulong timeNs)
     {
-        first.Confirmed(instance, snapshot, windowNs);
-        second.Confirmed(instance, snapshot, windowNs);
+        first.Confirmed(instance, snapshot, windowNs, timeNs);
+        second.Confirmed(instance, snapshot, windowNs, timeNs);
     }
 
     public void GapFound(InstanceContext instance, CoverageGaps gap, string detail, ulong timeNs)

@@ -60,7 +60,7 @@ internal sealed partial class ConfirmWindow(KernelSide kernel, ProcFs proc, doub
             if (nowNs - _sinceNs >= seconds * 1e9 || kernel.ConfirmHits >= MaxHits)
             {
                 Close();
-                fleet.Confirmed(_instance, [.. kernel.ReadSharedUses()], nowNs - _sinceNs);
+                fleet.Confirmed(_instance, [.. kernel.ReadSharedUses()], nowNs - _sinceNs, nowNs);
                 kernel.ClearSharedKeys();
             }
             return;

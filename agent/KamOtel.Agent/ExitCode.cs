@@ -15,11 +15,23 @@ internal static class ExitCode
     /// <summary>The command line, the environment or the configuration file is wrong.</summary>
     public const int Usage = 64;
 
+    /// <summary>replay: the file is no recording, or of a version that this kamotel does not know.</summary>
+    public const int DataError = 65;
+
+    /// <summary>replay: the file is not there or cannot be read.</summary>
+    public const int NoInput = 66;
+
     /// <summary>Something that is needed is not there: BTF, libbpf, the port.</summary>
     public const int Unavailable = 69;
 
     /// <summary>A fault of ours.</summary>
     public const int Software = 70;
+
+    /// <summary>record: the file is there already, or cannot be made.</summary>
+    public const int CannotCreate = 73;
+
+    /// <summary>record: the recording could not be written to its end.</summary>
+    public const int OutputError = 74;
 
     /// <summary>A privilege is missing.</summary>
     public const int NoPermission = 77;

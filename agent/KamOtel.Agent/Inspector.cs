@@ -45,7 +45,7 @@ internal sealed partial class Inspector(KernelSide kernel, ProcFs proc, Action<d
                     Detail = refused,
                 });
             }
-            fleet.Inspected(request.Instance, found, _facts.Read(request.Root));
+            fleet.Inspected(request.Instance, found, _facts.Read(request.Root), BootClock.NowNs);
             Count++;
             duration((listing + Stopwatch.GetElapsedTime(start)).TotalSeconds);
         }

@@ -6,8 +6,8 @@ namespace KamOtel.Agent;
 /// <summary>What <c>kamotel</c> can be told. <see cref="Settings"/> says how.</summary>
 internal sealed class RunOptions
 {
-    /// <summary>Address and port of <c>/metrics</c>, <c>/healthz</c> and <c>/readyz</c>. Port 0 picks a free one.</summary>
-    public IPEndPoint Listen { get; set; } = new(IPAddress.Loopback, 9464);
+    /// <summary>Address and port of <c>/metrics</c>, <c>/healthz</c> and <c>/readyz</c>. Port 0 picks a free one; null: they are not served.</summary>
+    public IPEndPoint? Listen { get; set; } = new(IPAddress.Loopback, 9464);
 
     /// <summary>Names of the programs to watch, as the kernel knows them: the first 15 bytes count.</summary>
     public string[] Watch { get; set; } = ["kamailio", "opensips"];

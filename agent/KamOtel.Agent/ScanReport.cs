@@ -46,12 +46,12 @@ internal sealed record ScannedInstance(
         ScannedCoverage.Of(instance));
 }
 
-/// <summary>One shared slot. Its name and author are known when its making was seen; a scan comes too late for that.</summary>
+/// <summary>One shared slot. Its name and author are known when its making was seen; a scan comes too late for that, a recording does not.</summary>
 internal sealed record ScannedSlot(
     uint Key, string Value, string Mapping, ImmutableArray<int> Holders, string? Name, string? Author, string? AskedBy)
 {
     public static ScannedSlot Of(SharedSlot slot) =>
-        new(slot.Key, $"0x{slot.Value:x}", slot.Memory.Name, [.. slot.Holders.Select(static h => h.Tgid)], Name: null, Author: null, AskedBy: null);
+        new(slot.Key, $"0x{slot.Value:x}", slot.Memory.Name, [.. slot.Holders.Select(static h => h.Tgid)], slot.Name, slot.Origin?.Chain.Author, slot.Origin?.Chain.AskedBy);
 }
 
 /// <summary>What could be seen.</summary>

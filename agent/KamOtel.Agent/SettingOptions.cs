@@ -51,5 +51,9 @@ internal sealed class SettingOptions
             _options.Where(o => parsed.GetResult(o.Option) is { Implicit: false }).Select(o => (o.Setting, (IReadOnlyList<string>)Chosen(o.Setting, parsed.GetValue(o.Option)!))));
     }
 
+    /// <summary>The setting is on the command line.</summary>
+    public bool IsGiven(ParseResult parsed, string key) =>
+        _options.Any(o => o.Setting.Key == key && parsed.GetResult(o.Option) is { Implicit: false });
+
     private static string[] Chosen(Setting setting, string[] values) => setting.IsList ? values : [values[^1]];
 }

@@ -35,11 +35,11 @@ internal sealed class SilentSink : IFleetSink
     {
     }
 
-    public void VerdictChanged(InstanceContext instance, InstanceSnapshot snapshot, Verdict before)
+    public void VerdictChanged(InstanceContext instance, InstanceSnapshot snapshot, Verdict before, ulong timeNs)
     {
     }
 
-    public void Confirmed(InstanceContext instance, InstanceSnapshot snapshot, ulong windowNs)
+    public void Confirmed(InstanceContext instance, InstanceSnapshot snapshot, ulong windowNs, ulong timeNs)
     {
     }
 

@@ -116,17 +116,17 @@ internal sealed class TelemetrySink(OtlpSettings settings, TelemetryCounters cou
     public void Ready(InstanceContext instance, InstanceSnapshot snapshot) =>
         Offer(new TelemetryItem(ItemKind.Ready, instance) { Snapshot = snapshot, TimeNs = snapshot.ReadyNs ?? snapshot.StartedNs });
 
-    public void VerdictChanged(InstanceContext instance, InstanceSnapshot snapshot, Verdict before)
+    public void VerdictChanged(InstanceContext instance, InstanceSnapshot snapshot, Verdict before, ulong timeNs)
     {
         if (snapshot.Verdict >= Verdict.Hazard && settings.Traces && _starts.TraceOf(instance.Id) is { } trace)
         {
             exemplars.Judged(instance.Target, snapshot.Verdict, trace);
         }
-        Offer(new TelemetryItem(ItemKind.Verdict, instance) { Snapshot = snapshot, Detail = Words.Of(before), TimeNs = Linux.BootClock.NowNs });
+        Offer(new TelemetryItem(ItemKind.Verdict, instance) { Snapshot = snapshot, Detail = Words.Of(before), TimeNs = timeNs });
     }
 
-    public void Confirmed(InstanceContext instance, InstanceSnapshot snapshot, ulong windowNs) =>
-        Offer(new TelemetryItem(ItemKind.Confirmed, instance) { Snapshot = snapshot, WindowNs = windowNs, TimeNs = Linux.BootClock.NowNs });
+    public void Confirmed(InstanceContext instance, InstanceSnapshot snapshot, ulong windowNs, ulong timeNs) =>
+        Offer(new TelemetryItem(ItemKind.Confirmed, instance) { Snapshot = snapshot, WindowNs = windowNs, TimeNs = timeNs });
 
     public void GapFound(InstanceContext instance, CoverageGaps gap, string detail, ulong timeNs) =>
         Offer(new TelemetryItem(ItemKind.Gap, instance) { Gap = gap, Detail = detail, TimeNs = timeNs });

@@ -9,7 +9,8 @@ internal sealed partial class WatchLoop(
     IFleetSink sink,
     Instruments instruments,
     IHostApplicationLifetime lifetime,
-    ILogger<WatchLoop> logger) : IHostedService, IDisposable
+    ILogger<WatchLoop> logger,
+    IFleetJournal? journal = null) : IHostedService, IDisposable
 {
     private readonly CancellationTokenSource _stopping = new();
     private Watcher? _watcher;
@@ -19,7 +20,7 @@ internal sealed partial class WatchLoop(
     /// <exception cref="KamOtel.Bpf.BpfException">The message says why and what helps.</exception>
     public Task StartAsync(CancellationToken cancellationToken)
     {
-        _watcher = new Watcher(options, state, sink, instruments.AttachDelay.Record, instruments.InspectionDuration.Record, instruments.UnwindDuration.Record, logger);
+        _watcher = new Watcher(options, state, sink, instruments.AttachDelay.Record, instruments.InspectionDuration.Record, instruments.UnwindDuration.Record, logger, journal);
         _watcher.Start();
         _thread = new Thread(Run) { Name = "watch loop", IsBackground = true };
         _thread.Start();

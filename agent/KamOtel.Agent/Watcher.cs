@@ -49,7 +49,7 @@ internal sealed partial class Watcher : IObservationHandler, IDisposable
 
     /// <summary>Loads the kernel side; nothing is attached yet.</summary>
     /// <exception cref="BpfException">The machine cannot do it; the message says why and what helps.</exception>
-    public Watcher(RunOptions options, AgentState state, IFleetSink sink, Action<double> attachDelay, Action<double> inspectionDuration, Action<double> unwindDuration, ILogger logger)
+    public Watcher(RunOptions options, AgentState state, IFleetSink sink, Action<double> attachDelay, Action<double> inspectionDuration, Action<double> unwindDuration, ILogger logger, IFleetJournal? journal = null)
     {
         _options = options;
         _state = state;
@@ -58,7 +58,7 @@ internal sealed partial class Watcher : IObservationHandler, IDisposable
         _kernel = KernelSide.Load(options.RingBytes, logger);
         _libraries = new Libraries(_kernel, logger);
         _steps = new Steps(_kernel, _proc, logger);
-        _fleet = new Fleet(options.ForFleet(), sink);
+        _fleet = new Fleet(options.ForFleet(), sink, journal);
         _running = new RunningServers(_kernel, _proc, options.Watch, logger);
         _inspector = new Inspector(_kernel, _proc, inspectionDuration, logger);
         _confirm = new ConfirmWindow(_kernel, _proc, options.ConfirmSeconds, logger);

@@ -117,7 +117,7 @@ internal readonly record struct Assessment(Verdict Verdict, string Reason, Cover
     {
         ImmutableArray<SharedSlot> slots = instance.SharedSlots();
         int holders = slots.SelectMany(static s => s.Holders).Distinct().Count();
-        string keys = string.Join(", ", slots.Select(static s => s.Name is { } name ? $"{name}, key {s.Key}" : $"key {s.Key}").Distinct(StringComparer.Ordinal));
+        string keys = string.Join(", ", slots.Select(static s => s.Name is { } name ? $"key {s.Key} {name}" : $"key {s.Key}").Distinct(StringComparer.Ordinal));
         string memory = string.Join(", ", slots.Select(static s => s.Memory.Name).Distinct(StringComparer.Ordinal));
         string uses = instance.Uses.IsEmpty
             ? ""

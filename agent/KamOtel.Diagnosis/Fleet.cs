@@ -24,6 +24,7 @@ public sealed partial class Fleet
 {
     private readonly FleetOptions _options;
     private readonly IFleetSink _sink;
+    private readonly IFleetJournal? _journal;
     private readonly Dictionary<InstanceId, Instance> _instances = [];
     private readonly Dictionary<ProcessId, (Instance Instance, TrackedProcess Process)> _processes = [];
     private readonly Dictionary<string, Counters> _targets = new(StringComparer.Ordinal);
@@ -31,13 +32,27 @@ public sealed partial class Fleet
     /// <summary>Instances that ended before all was known of who made their calls, and of how many calls it is not.</summary>
     private readonly Dictionary<InstanceId, (InstanceContext Context, int Chains)> _owed = [];
 
-    /// <summary>An empty fleet that tells <paramref name="sink"/> what it concludes.</summary>
-    public Fleet(FleetOptions options, IFleetSink sink)
+    /// <summary>The latest boot time of all inputs: what the fleet concludes, it concludes then.</summary>
+    private ulong _nowNs;
+
+    /// <summary>
+    /// An empty fleet that tells <paramref name="sink"/> what it concludes, and <paramref name="journal"/>, if there is one,
+    /// what it concludes that from.
+    /// </summary>
+    public Fleet(FleetOptions options, IFleetSink sink, IFleetJournal? journal = null)
     {
         ArgumentNullException.ThrowIfNull(options);
         ArgumentNullException.ThrowIfNull(sink);
         _options = options;
         _sink = sink;
+        _journal = journal;
+    }
+
+    /// <summary>Takes what entered another fleet. The same in the same order makes both say the same.</summary>
+    public void Take(FleetInput input)
+    {
+        ArgumentNullException.ThrowIfNull(input);
+        input.ApplyTo(this);
     }
 
     /// <summary>Takes one observation. Never throws, whatever the order in which observations come.</summary>
@@ -48,6 +63,8 @@ public sealed partial class Fleet
     /// </param>
     public void Observe(in Observation observation, string? target = null)
     {
+        Reach(observation.TimeNs);
+        _journal?.Take(new ObservedInput(observation, target));
         switch (observation.Kind)
         {
             case ObservationKind.Exec:
@@ -76,6 +93,7 @@ public sealed partial class Fleet
     /// </summary>
     public void Name(InstanceId instance, string target)
     {
+        _journal?.Take(new NamedInput(instance, target));
         if (!_instances.TryGetValue(instance, out Instance? known))
         {
             return;
@@ -99,6 +117,7 @@ public sealed partial class Fleet
     /// <returns>It made a gap that the server did not have before.</returns>
     public bool LibraryMapped(ProcessId process, string library, ulong mappedNs, ulong? probedNs)
     {
+        _journal?.Take(new LibraryMappedInput(process, library, mappedNs, probedNs));
         if (!_processes.TryGetValue(process, out (Instance Instance, TrackedProcess) found))
         {
             return false;
@@ -126,6 +145,7 @@ public sealed partial class Fleet
     public void Attributed(in Observation call, CallChain chain)
     {
         ArgumentNullException.ThrowIfNull(chain);
+        _journal?.Take(new AttributedInput(call, chain));
         InstanceContext context;
         if (_instances.TryGetValue(call.Instance, out Instance? instance))
         {
@@ -154,6 +174,8 @@ public sealed partial class Fleet
     /// <summary>A process reached a step of its start. <paramref name="module"/> is the module that it initialises, if that is the step.</summary>
     public void Entered(in Observation observation, StartStep step, string? module)
     {
+        Reach(observation.TimeNs);
+        _journal?.Take(new EnteredInput(observation, step, module));
         if (Locate(in observation) is var (instance, _))
         {
             _sink.Entered(instance.Context, in observation, step, module);
@@ -167,6 +189,8 @@ public sealed partial class Fleet
         {
             return;
         }
+        Reach(timeNs);
+        _journal?.Take(new EventsLostInput(count, timeNs));
         foreach (Instance instance in _instances.Values)
         {
             instance.EventsLost += count;
@@ -178,6 +202,11 @@ public sealed partial class Fleet
     /// <summary>Time passes: settles instances and judges what changed. Returns the boot time when it wants to be called again, or null.</summary>
     public ulong? Advance(ulong nowNs)
     {
+        if (IsDue(nowNs))
+        {
+            Reach(nowNs);
+            _journal?.Take(new AdvancedInput(nowNs));
+        }
         ulong? next = null;
         foreach (Instance instance in _instances.Values)
         {
@@ -207,17 +236,53 @@ public sealed partial class Fleet
     /// <summary>The fleet as it is now.</summary>
     public FleetSnapshot Snapshot(ulong nowNs)
     {
-        foreach (Instance instance in _instances.Values)
-        {
-            if (instance.Changed)
-            {
-                Judge(instance);
-            }
-        }
+        JudgeChanged(nowNs);
         return new FleetSnapshot(
             nowNs,
             [.. _instances.Values.OrderBy(static i => i.Context.StartedNs).ThenBy(static i => i.Context.Id.Tgid).Select(static i => i.Snapshot())],
             [.. _targets.OrderBy(static t => t.Key, StringComparer.Ordinal).Select(static t => t.Value.Snapshot(t.Key))]);
+    }
+
+    /// <summary>How many processes live.</summary>
+    public int ProcessCount => _processes.Count;
+
+    /// <summary>The latest boot time of all that entered, in nanoseconds.</summary>
+    public ulong NowNs => _nowNs;
+
+    /// <summary>Judges the servers that changed, as <see cref="Snapshot"/> does before it is taken.</summary>
+    internal void JudgeChanged(ulong nowNs)
+    {
+        bool told = false;
+        foreach (Instance instance in _instances.Values)
+        {
+            if (!instance.Changed)
+            {
+                continue;
+            }
+            if (!told)
+            {
+                told = true;
+                Reach(nowNs);
+                _journal?.Take(new JudgedInput(nowNs));
+            }
+            Judge(instance);
+        }
+    }
+
+    /// <summary>It is so late now, if it was not later already: what several processors tell comes a little out of order.</summary>
+    private void Reach(ulong timeNs) => _nowNs = Math.Max(_nowNs, timeNs);
+
+    /// <summary>Time will change something: a server is to be judged, or it is ready now.</summary>
+    private bool IsDue(ulong nowNs)
+    {
+        foreach (Instance instance in _instances.Values)
+        {
+            if (instance.Changed || (instance is { ReadyNs: null, LastForkNs: > 0 } && IsForking(instance) && ReadyAtNs(instance) <= nowNs))
+            {
+                return true;
+            }
+        }
+        return false;
     }
 
     /// <summary>Its workers' inspection, when that is due within the same ticks, comes first: so it is ready with its verdict.</summary>
@@ -460,7 +525,7 @@ public sealed partial class Fleet
                 instance.Counters.CountVerdict(assessment.Verdict);
                 Target(instance.Context.Target).CountVerdict(assessment.Verdict);
             }
-            _sink.VerdictChanged(instance.Context, instance.Snapshot(), told?.Verdict ?? Verdict.Unknown);
+            _sink.VerdictChanged(instance.Context, instance.Snapshot(), told?.Verdict ?? Verdict.Unknown, _nowNs);
         }
     }
 

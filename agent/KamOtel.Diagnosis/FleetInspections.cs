@@ -28,17 +28,23 @@ public sealed partial class Fleet
     /// <summary>Takes the inspections that are due; each is followed by a call of <see cref="Inspected"/>.</summary>
     public IReadOnlyList<InspectionRequest> TakeDueInspections(ulong nowNs)
     {
-        List<InspectionRequest>? due = null;
+        if (NextInspectionNs is not { } next || next > nowNs)
+        {
+            return [];
+        }
+        Reach(nowNs);
+        _journal?.Take(new InspectionsTakenInput(nowNs));
+        var due = new List<InspectionRequest>();
         foreach (Instance instance in _instances.Values)
         {
             if (instance.NextInspectionNs <= nowNs)
             {
                 instance.InspectAtNs = null;
                 instance.Settling = null;
-                (due ??= []).Add(instance.Request());
+                due.Add(instance.Request());
             }
         }
-        return due ?? (IReadOnlyList<InspectionRequest>)[];
+        return due;
     }
 
     /// <summary>
@@ -48,9 +54,12 @@ public sealed partial class Fleet
     /// <param name="id">The instance; one that ended meanwhile is ignored.</param>
     /// <param name="found">One inspection a process; processes that are not of the instance are ignored.</param>
     /// <param name="facts">What the server is made of, when it was read.</param>
-    public void Inspected(InstanceId id, IReadOnlyCollection<ProcessInspection> found, ServerFacts? facts = null)
+    /// <param name="doneNs">Boot time when all was read, in nanoseconds; 0 for the time of the last of <paramref name="found"/>.</param>
+    public void Inspected(InstanceId id, IReadOnlyCollection<ProcessInspection> found, ServerFacts? facts = null, ulong doneNs = 0)
     {
         ArgumentNullException.ThrowIfNull(found);
+        Reach(doneNs);
+        _journal?.Take(new InspectedInput(id, [.. found], facts, doneNs));
         if (!_instances.TryGetValue(id, out Instance? instance))
         {
             return;
@@ -77,6 +86,7 @@ public sealed partial class Fleet
                 Mend(process, inspection);
             }
         }
+        Reach(time);
         foreach (TrackedProcess process in vanished)
         {
             // Its exit was never told, twice: the event was lost.
@@ -107,6 +117,8 @@ public sealed partial class Fleet
     public void Dying(in Observation observation, ProcessInspection copy)
     {
         ArgumentNullException.ThrowIfNull(copy);
+        Reach(observation.TimeNs);
+        _journal?.Take(new DyingInput(observation, copy));
         if (Locate(in observation) is not var (instance, process))
         {
             return;
@@ -119,9 +131,14 @@ public sealed partial class Fleet
         Judge(instance);
     }
 
-    /// <summary>How often processes used what they share, while that was watched for <paramref name="windowNs"/> nanoseconds.</summary>
-    public void Confirmed(InstanceId id, ImmutableArray<SharedUse> uses, ulong windowNs)
+    /// <summary>
+    /// How often processes used what they share, while that was watched for <paramref name="windowNs"/> nanoseconds, until
+    /// <paramref name="timeNs"/>.
+    /// </summary>
+    public void Confirmed(InstanceId id, ImmutableArray<SharedUse> uses, ulong windowNs, ulong timeNs)
     {
+        Reach(timeNs);
+        _journal?.Take(new ConfirmedInput(id, uses, windowNs, timeNs));
         if (_instances.TryGetValue(id, out Instance? instance))
         {
             instance.Uses = uses;
@@ -129,7 +146,7 @@ public sealed partial class Fleet
             Judge(instance);
             Target(instance.Context.Target).SharedUses += uses.Sum(static u => u.Count);
             instance.Counters.SharedUses += uses.Sum(static u => u.Count);
-            _sink.Confirmed(instance.Context, instance.Snapshot(), windowNs);
+            _sink.Confirmed(instance.Context, instance.Snapshot(), windowNs, _nowNs);
         }
     }
 

@@ -33,11 +33,14 @@ public interface IFleetSink
     /// <summary>The workers have been forked and nothing forked since: the start is over.</summary>
     void Ready(InstanceContext instance, InstanceSnapshot snapshot);
 
-    /// <summary>The verdict or the coverage changed, or the server is ready and there is a newer reason.</summary>
-    void VerdictChanged(InstanceContext instance, InstanceSnapshot snapshot, Verdict before);
+    /// <summary>
+    /// The verdict or the coverage changed, or the server is ready and there is a newer reason. It is known since
+    /// <paramref name="timeNs"/>, in boot time.
+    /// </summary>
+    void VerdictChanged(InstanceContext instance, InstanceSnapshot snapshot, Verdict before, ulong timeNs);
 
-    /// <summary>The use of shared slots was watched for a while: the snapshot has the counts.</summary>
-    void Confirmed(InstanceContext instance, InstanceSnapshot snapshot, ulong windowNs);
+    /// <summary>The use of shared slots was watched for a while, until <paramref name="timeNs"/>: the snapshot has the counts.</summary>
+    void Confirmed(InstanceContext instance, InstanceSnapshot snapshot, ulong windowNs, ulong timeNs);
 
     /// <summary>Something of the instance could not be seen.</summary>
     void GapFound(InstanceContext instance, CoverageGaps gap, string detail, ulong timeNs);

@@ -194,7 +194,7 @@ internal sealed class Instance(InstanceContext context)
     /// <summary>What processes share, with what is known of its making.</summary>
     public ImmutableArray<SharedSlot> SharedSlots() =>
         Conclusion is not { } conclusion ? []
-        : [.. conclusion.Shared.Select(s => s with { Name = Origins.Names.GetValueOrDefault(s.Key), Origin = Origins.Of(s.Key, s.Value, p => AboveWorkers().Contains(p)) })];
+        : [.. conclusion.Shared.Select(s => s with { Name = Origins.NameOf(s.Key), Origin = Origins.Of(s.Key, s.Value, p => AboveWorkers().Contains(p)) })];
 
     private IEnumerable<TrackedProcess> ByAge() =>
         _processes.Values.OrderBy(p => !ReferenceEquals(p, Root)).ThenBy(static p => p.Id.StartTicks).ThenBy(static p => p.Id.Tgid);

@@ -16,8 +16,14 @@ internal sealed class SlotOrigins
     private readonly Dictionary<(uint Key, ulong Value), List<(TrackedProcess Process, Observation Call, CallChain Chain)>> _calls = [];
     private readonly Queue<(uint Key, ulong Value)> _order = [];
 
-    /// <summary>What the slots are for, by key.</summary>
-    public Dictionary<uint, string> Names { get; } = [];
+    /// <summary>What the slots are for, by key; null for a key that was shown as two things.</summary>
+    private readonly Dictionary<uint, string?> _names = [];
+
+    /// <summary>What was shown at two keys: of neither it is said.</summary>
+    private readonly HashSet<string> _unclear = new(StringComparer.Ordinal);
+
+    /// <summary>What the slot is for; null when no stack showed it, or not clearly.</summary>
+    public string? NameOf(uint key) => _names.GetValueOrDefault(key);
 
     /// <summary>Takes a call with its stack.</summary>
     public void Add(TrackedProcess process, in Observation call, CallChain chain)
@@ -28,15 +34,15 @@ internal sealed class SlotOrigins
         }
         if (SlotNames.Of(chain, call.Value) is { } name)
         {
-            Names[key] = name;
+            Name(key, name);
         }
         if (SlotValue.KindOf(call.Value) != SlotValueKind.Pointer)
         {
             return;
         }
-        if (_order.Count >= MaxCalls && _calls.TryGetValue(_order.Dequeue(), out List<(TrackedProcess, Observation, CallChain)>? oldest) && oldest.Count > 0)
+        if (_order.Count >= MaxCalls)
         {
-            oldest.RemoveAt(0);
+            ForgetOldest();
         }
         (uint, ulong) slot = (key, call.Value);
         if (!_calls.TryGetValue(slot, out List<(TrackedProcess, Observation, CallChain)>? calls))
@@ -61,5 +67,41 @@ internal sealed class SlotOrigins
             calls.FindLast(c => isAboveWorkers(c.Process)) is { Chain: not null } above ? above : calls[^1];
         ulong? before = process.FirstForkNs is { } fork && fork >= call.TimeNs ? fork - call.TimeNs : null;
         return new SlotOrigin(process.Id, call.Tid, call.TimeNs, chain, before);
+    }
+
+    private void ForgetOldest()
+    {
+        (uint, ulong) slot = _order.Dequeue();
+        List<(TrackedProcess, Observation, CallChain)> calls = _calls[slot];
+        calls.RemoveAt(0);
+        if (calls.Count == 0)
+        {
+            _ = _calls.Remove(slot);
+        }
+    }
+
+    private void Name(uint key, string name)
+    {
+        const int MaxKeys = 1024;
+        if (_unclear.Contains(name))
+        {
+            return;
+        }
+        if (_names.TryGetValue(key, out string? known))
+        {
+            _names[key] = known == name ? name : null;
+        }
+        else if (_names.ContainsValue(name))
+        {
+            _ = _unclear.Add(name);
+            foreach (uint other in _names.Keys.Where(k => _names[k] == name).ToArray())
+            {
+                _names[other] = null;
+            }
+        }
+        else if (_names.Count < MaxKeys)
+        {
+            _names[key] = name;
+        }
     }
 }

@@ -9,9 +9,11 @@ public readonly record struct BootClock
     private const int Realtime = 0;
     private const int Boottime = 7;
 
-    private readonly long _offsetNs;
+    /// <summary>A distance that was measured before, in nanoseconds.</summary>
+    public BootClock(long offsetNs) => OffsetNs = offsetNs;
 
-    private BootClock(long offsetNs) => _offsetNs = offsetNs;
+    /// <summary>What is to be added to boot time, in nanoseconds.</summary>
+    public long OffsetNs { get; }
 
     /// <summary>Boot time (CLOCK_BOOTTIME) now, in nanoseconds.</summary>
     public static ulong NowNs => (ulong)Native.Clock(Boottime);
@@ -37,5 +39,5 @@ public readonly record struct BootClock
 
     /// <summary>The time of day of a boot time in nanoseconds.</summary>
     public DateTimeOffset ToTime(ulong bootNs) =>
-        DateTimeOffset.UnixEpoch.AddTicks((long)(((Int128)bootNs + _offsetNs) / TimeSpan.NanosecondsPerTick));
+        DateTimeOffset.UnixEpoch.AddTicks((long)(((Int128)bootNs + OffsetNs) / TimeSpan.NanosecondsPerTick));
 }

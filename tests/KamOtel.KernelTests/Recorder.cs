@@ -41,9 +41,9 @@ internal sealed class Recorder : IFleetSink
 
     public void Ready(InstanceContext instance, InstanceSnapshot snapshot) => Readies.Add(snapshot);
 
-    public void VerdictChanged(InstanceContext instance, InstanceSnapshot snapshot, Verdict before) => Verdicts.Add((snapshot, before));
+    public void VerdictChanged(InstanceContext instance, InstanceSnapshot snapshot, Verdict before, ulong timeNs) => Verdicts.Add((snapshot, before));
 
-    public void Confirmed(InstanceContext instance, InstanceSnapshot snapshot, ulong windowNs) => Confirmations.Add(snapshot);
+    public void Confirmed(InstanceContext instance, InstanceSnapshot snapshot, ulong windowNs, ulong timeNs) => Confirmations.Add(snapshot);
 
     public void GapFound(InstanceContext instance, CoverageGaps gap, string detail, ulong timeNs) => Gaps.Add((gap, detail));
 

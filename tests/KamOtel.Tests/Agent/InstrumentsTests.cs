@@ -148,7 +148,7 @@ public sealed class InstrumentsTests : IDisposable
         history.Exec(10).Library(10, lateNs: 2_000_000).Init(10).Set(10).Set(10, key: 1, value: SlotValue.Sentinel).Set(10, tid: 99)
             .Fork(10, 11).Fork(10, 12).Set(11, value: 0).SetEx(12).Clean(12).Cleanup(10, key: 1).Settle();
         history.Inspect(pid => history.Found(pid, History.Shared()), new ServerFacts { Kamailio = "5.6.3", OpenSsl = "3.0.19", TlsBackEnd = "tls", TlsThreadsMode = 0 });
-        history.Fleet.Confirmed(history.InstanceOf(10), [new SharedUse(History.Id(11), 0, 12)], History.Second);
+        history.Fleet.Confirmed(history.InstanceOf(10), [new SharedUse(History.Id(11), 0, 12)], History.Second, history.Now);
         return history;
     }
 

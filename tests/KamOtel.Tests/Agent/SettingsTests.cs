@@ -37,7 +37,7 @@ public sealed class SettingsTests : IDisposable
 
         RunOptions options = Load();
 
-        options.Listen.Port.ShouldBe(3);
+        options.Listen!.Port.ShouldBe(3);
         options.Watch.ShouldBe(["b", "c"]);
         options.RingBytes.ShouldBe(4096);
         options.SettleSeconds.ShouldBe(2, "keys are found whatever their case");
@@ -156,7 +156,7 @@ public sealed class SettingsTests : IDisposable
             }
             """);
         RunOptions options = Load();
-        options.Listen.Port.ShouldBe(7);
+        options.Listen!.Port.ShouldBe(7);
         options.SystemLibraries.ShouldBeFalse();
     }
 

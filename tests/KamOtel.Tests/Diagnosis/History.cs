@@ -11,7 +11,7 @@ internal sealed class History
 
     private readonly Dictionary<int, InstanceId> _instances = [];
 
-    public History(FleetOptions? options = null) => Fleet = new Fleet(options ?? new FleetOptions(), Sink);
+    public History(FleetOptions? options = null, IFleetJournal? journal = null) => Fleet = new Fleet(options ?? new FleetOptions(), Sink, journal);
 
     public RecordingSink Sink { get; } = new();
 

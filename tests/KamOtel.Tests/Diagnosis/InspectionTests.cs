@@ -370,7 +370,7 @@ public sealed class InspectionTests
     {
         History h = Started(2);
         h.SettleAndInspect(pid => h.Found(pid, Shared()));
-        h.Fleet.Confirmed(h.InstanceOf(Root), [new SharedUse(Id(11), 0, 40), new SharedUse(Id(12), 0, 2)], 2 * Second);
+        h.Fleet.Confirmed(h.InstanceOf(Root), [new SharedUse(Id(11), 0, 40), new SharedUse(Id(12), 0, 2)], 2 * Second, h.Now);
         h.Server.Reason.ShouldEndWith("; 2 processes used them 42 times while that was watched");
         h.Sink.Told.ShouldContain("confirmed");
         h.Fleet.Snapshot(h.Now).Targets.Single().SharedUses.ShouldBe(42);
@@ -394,7 +394,7 @@ public sealed class InspectionTests
         h.Fleet.Inspected(id, [h.Found(999, Shared())]);
         h.Exit(11).Exit(Root);
         h.Fleet.Inspected(id, [h.Found(Root, Shared())]);
-        h.Fleet.Confirmed(id, [], Second);
+        h.Fleet.Confirmed(id, [], Second, h.Now);
         h.Fleet.Snapshot(h.Now).Instances.ShouldBeEmpty();
     }
 

@@ -27,6 +27,9 @@ internal sealed class RecordingSink : IFleetSink
 
     public List<(InstanceId Instance, CoverageGaps Gap, string Detail)> Gaps { get; } = [];
 
+    /// <summary>When verdicts changed, and when the use of shared slots was told.</summary>
+    public List<ulong> Times { get; } = [];
+
     public Action<InstanceContext>? OnFound { get; set; }
 
     public void InstanceFound(InstanceContext instance, in Observation observation)
@@ -72,13 +75,18 @@ internal sealed class RecordingSink : IFleetSink
         Readies.Add(snapshot);
     }
 
-    public void VerdictChanged(InstanceContext instance, InstanceSnapshot snapshot, Verdict before)
+    public void VerdictChanged(InstanceContext instance, InstanceSnapshot snapshot, Verdict before, ulong timeNs)
     {
         Told.Add($"verdict {snapshot.Verdict}");
         Verdicts.Add((snapshot, before));
+        Times.Add(timeNs);
     }
 
-    public void Confirmed(InstanceContext instance, InstanceSnapshot snapshot, ulong windowNs) => Told.Add("confirmed");
+    public void Confirmed(InstanceContext instance, InstanceSnapshot snapshot, ulong windowNs, ulong timeNs)
+    {
+        Told.Add("confirmed");
+        Times.Add(timeNs);
+    }
 
     public void GapFound(InstanceContext instance, CoverageGaps gap, string detail, ulong timeNs)
     {
