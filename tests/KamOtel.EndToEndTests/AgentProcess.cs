@@ -32,14 +32,21 @@ internal sealed class AgentProcess : IAsyncDisposable
     /// <summary>Starts <c>kamotel run --follow</c> on a free port and waits until it is ready.</summary>
     /// <param name="environment">Added to its environment: OTEL_*, KAMOTEL_*.</param>
     /// <param name="options">Added to its command line.</param>
-    public static async Task<AgentProcess> Start(
-        IReadOnlyDictionary<string, string?>? environment = null, params string[] options)
+    public static Task<AgentProcess> Start(
+        IReadOnlyDictionary<string, string?>? environment = null, params string[] options) =>
+        Start(["run"], environment, options);
+
+    /// <summary>Starts <c>kamotel record FILE --follow</c> in its place, which does the same and writes it down.</summary>
+    public static Task<AgentProcess> Record(string file, IReadOnlyDictionary<string, string?>? environment = null, params string[] options) =>
+        Start(["record", file], environment, options);
+
+    private static async Task<AgentProcess> Start(string[] command, IReadOnlyDictionary<string, string?>? environment, string[] options)
     {
         Requirements.Bpf();
         var scratch = new Scratch();
         int port = Scratch.FreePort();
         var own = new Dictionary<string, string?>(environment ?? new Dictionary<string, string?>()) { ["TMPDIR"] = scratch.Folder };
-        var agent = new AgentProcess(scratch, Launch(port, own, options), port);
+        var agent = new AgentProcess(scratch, Launch(command, port, own, options), port);
         try
         {
             await Until.True(
@@ -61,8 +68,11 @@ internal sealed class AgentProcess : IAsyncDisposable
 
     /// <summary>Starts <c>kamotel run --follow</c> and waits for nothing.</summary>
     public static RunningProgram Launch(int port, IReadOnlyDictionary<string, string?>? environment = null, params string[] options) =>
+        Launch(["run"], port, environment, options);
+
+    private static RunningProgram Launch(string[] command, int port, IReadOnlyDictionary<string, string?>? environment, string[] options) =>
         RunningProgram.Start(
-            Requirements.Binary, ["run", "--follow", "--listen", $"127.0.0.1:{port}", "--watch", "kamailio", .. options], environment);
+            Requirements.Binary, [.. command, "--follow", "--listen", $"127.0.0.1:{port}", "--watch", "kamailio", .. options], environment);
 
     /// <summary>Environment for exporting to a receiver, quickly.</summary>
     public static Dictionary<string, string?> ExportTo(OtlpReceiver receiver, bool http = false) =>
