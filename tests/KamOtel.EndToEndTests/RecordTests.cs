@@ -28,7 +28,7 @@ public sealed class RecordTests
         recorder.Send(Signal.Terminate);
         Ended ended = await recorder.End();
         ended.Code.ShouldBe(0, ended.ToString());
-        ended.Errors.ShouldContain($"inputs in ");
+        ended.Errors.ShouldContain("inputs in ");
         Convert.ToString((int)File.GetUnixFileMode(file), 8).ShouldBe("600");
 
         await using OtlpReceiver replayed = await OtlpReceiver.Start();
@@ -49,7 +49,7 @@ public sealed class RecordTests
         Logs(replayed).ShouldBe(Logs(live));
 
         string text = await Text(file);
-        foreach (string secret in (await server.Command())[1..].Where(static argument => argument.Length > 4).Except([server.Configuration]).Append("PATH="))
+        foreach (string secret in (await server.Command())[1..].Where(argument => argument.Length > 4 && !server.Configuration.StartsWith(argument, StringComparison.Ordinal)).Append("PATH="))
         {
             text.ShouldNotContain(secret);
         }
