@@ -45,6 +45,7 @@ public sealed class Unwinder : IDisposable
     private long _startsCounted;
     private long _started;
     private ulong _lastRequest;
+    private int _quarantined;
     private bool _disposed;
 
     /// <summary>An unwinder; its process is started when it is first needed.</summary>
@@ -67,16 +68,7 @@ public sealed class Unwinder : IDisposable
     public long Restarts => Math.Max(0, Interlocked.Read(ref _started) - 1);
 
     /// <summary>Files that are not given to the unwinder any more.</summary>
-    public int Quarantined
-    {
-        get
-        {
-            lock (_gate)
-            {
-                return _strikes.Count(static strike => strike.Value >= StrikesToQuarantine);
-            }
-        }
-    }
+    public int Quarantined => Volatile.Read(ref _quarantined);
 
     /// <summary>The process's number while there is one.</summary>
     internal int? ProcessNumber
@@ -448,6 +440,9 @@ public sealed class Unwinder : IDisposable
         }
 
         _strikes[file.Key] = strikes + 1;
+
+        // Counted here, so that whoever wants to know does not wait for an unwind.
+        Volatile.Write(ref _quarantined, _strikes.Count(static strike => strike.Value >= StrikesToQuarantine));
     }
 
     private bool IsQuarantined(CodeFile file) => _strikes.TryGetValue(file.Key, out int strikes) && strikes >= StrikesToQuarantine;
