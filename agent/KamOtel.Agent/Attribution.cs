@@ -25,9 +25,17 @@ internal sealed partial class Attribution(CodeMaps maps, Action wake, Action<dou
     private readonly BlockingCollection<Request> _requests = new(MaxWaiting);
     private readonly ConcurrentQueue<(Observation Call, CallChain Chain)> _answers = [];
     private Thread? _thread;
+    private int _asked;
+    private int _told;
 
     /// <summary>Times that the process which unwinds was started anew.</summary>
     public long Restarts => _unwinder.Restarts;
+
+    /// <summary>No stack is on its way.</summary>
+    public bool IsIdle => _taken.Count == 0 && _asked == _told;
+
+    /// <summary>The process that unwinds closes the file.</summary>
+    public void Forget(CodeFile file) => _unwinder.Forget(file);
 
     /// <summary>Takes a stack, as it came. Whose it is becomes clear when the mappings that came before it were told.</summary>
     public void Take(in Observation call, in CopiedStack stack)
@@ -47,6 +55,7 @@ internal sealed partial class Attribution(CodeMaps maps, Action wake, Action<dou
     /// <summary>Hands on what was taken. All mappings that were made before those calls must have been told.</summary>
     public void Dispatch()
     {
+        _asked += _taken.Count;
         foreach ((Observation call, StackCopy stack) in _taken)
         {
             if (maps.At(call.Process, call.TimeNs) is not var (space, program))
@@ -73,6 +82,7 @@ internal sealed partial class Attribution(CodeMaps maps, Action wake, Action<dou
         while (_answers.TryDequeue(out (Observation Call, CallChain Chain) answer))
         {
             fleet.Attributed(in answer.Call, answer.Chain);
+            _told++;
             told = true;
         }
         return told;

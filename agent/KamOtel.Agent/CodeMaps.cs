@@ -13,7 +13,7 @@ internal readonly record struct MappedInode(uint DeviceMajor, uint DeviceMinor, 
 /// Which code each process had mapped at which time. It is told as it happens, so it is known of a process that is gone,
 /// of a library that was unloaded since, and of a file that was deleted. Watch loop only.
 /// </summary>
-internal sealed class CodeMaps
+internal sealed class CodeMaps : IDisposable
 {
     /// <summary>More files than the servers of a host map; each is an open descriptor.</summary>
     private const int MaxFiles = 1024;
@@ -62,12 +62,42 @@ internal sealed class CodeMaps
     /// <summary>Keeps a file open: its inode is not used for another file meanwhile.</summary>
     public void Keep(MappedInode inode, CodeFile file)
     {
-        if (_files.Count >= MaxFiles)
+        // More than that is refused by nobody, but closed only when it is garbage.
+        if (_files.Count < MaxFiles)
         {
-            // Those that processes have mapped are known by them; the descriptors of the rest go with their last user.
-            _files.Clear();
+            _files[inode] = file;
         }
-        _files[inode] = file;
+    }
+
+    /// <summary>
+    /// Closes the files that no process has mapped any more, as each keeps its file system busy: a container's could not be
+    /// taken away. No stack may be on its way.
+    /// </summary>
+    /// <param name="release">Makes others let go of a file.</param>
+    public void CloseUnused(Action<CodeFile> release)
+    {
+        var used = new HashSet<CodeFile>();
+        var seen = new HashSet<History>();
+        foreach (History process in _processes.Values)
+        {
+            for (History? at = process; at is not null && seen.Add(at); at = at.Parent)
+            {
+                used.UnionWith(at.Entries.Select(static e => e.File).OfType<CodeFile>());
+            }
+        }
+        foreach ((MappedInode inode, CodeFile file) in _files.Where(f => !used.Contains(f.Value)).ToArray())
+        {
+            _ = _files.Remove(inode);
+            release(file);
+            file.Dispose();
+        }
+    }
+
+    /// <summary>Closes all files.</summary>
+    public void Dispose()
+    {
+        _processes.Clear();
+        CloseUnused(static _ => { });
     }
 
     /// <summary>What the process had mapped at a time, and the path of its program; null when nothing is known of it.</summary>
@@ -88,6 +118,8 @@ internal sealed class CodeMaps
     {
         private AddressSpace? _latest;
         private ulong _programNs = program is null && parent is null ? ulong.MaxValue : 0;
+
+        public History? Parent => parent;
 
         public List<Entry> Entries { get; } = [];
 
@@ -157,6 +189,5 @@ internal sealed class CodeMaps
             return null;
         }
 
-        private History? Parent => parent;
     }
 }

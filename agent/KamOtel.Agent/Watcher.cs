@@ -43,6 +43,7 @@ internal sealed partial class Watcher : IObservationHandler, IDisposable
 
     /// <summary>What is needed to understand the last copy of a dying process's slots, by instance.</summary>
     private readonly Dictionary<InstanceId, ProcessView> _views = [];
+    private bool _filesLeft;
     private ulong _lost;
     private long _publishedAt;
     private bool _changed = true;
@@ -199,6 +200,7 @@ internal sealed partial class Watcher : IObservationHandler, IDisposable
     {
         _confirm.Dispose();
         _attribution.Dispose();
+        _maps.Dispose();
         _steps.Dispose();
         _libraries.Dispose();
         _kernel.Dispose();
@@ -368,8 +370,14 @@ internal sealed partial class Watcher : IObservationHandler, IDisposable
                 _ = _watched.Remove(ended.Tgid);
             }
         }
+        _filesLeft |= _ended.Count > 0;
         _ended.Clear();
         _changed |= _attribution.Tell(_fleet);
+        if (_filesLeft && _attribution.IsIdle)
+        {
+            _filesLeft = false;
+            _maps.CloseUnused(_attribution.Forget);
+        }
     }
 
     private void ForgetEnded(FleetSnapshot fleet)

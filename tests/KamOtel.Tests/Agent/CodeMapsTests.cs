@@ -138,11 +138,31 @@ public sealed class CodeMapsTests : IDisposable
         {
             _maps.Keep(new MappedInode(8, 3, i), _b);
         }
-        _maps.Find(new MappedInode(8, 3, 4999)).ShouldBeSameAs(_b);
+        _maps.Find(new MappedInode(8, 3, 4999)).ShouldBeNull("there is an end to it");
+    }
+
+    [Fact]
+    public void A_file_is_closed_when_the_last_process_that_mapped_it_is_gone()
+    {
+        _maps.Keep(new MappedInode(8, 1, 1), _a);
+        _maps.Keep(new MappedInode(8, 1, 2), _b);
+        _maps.Map(Root, 0x1000, 0x2000, 0, _a, timeNs: 100);
+        _maps.Fork(Root, Worker, timeNs: 200);
+        _maps.Map(Worker, 0x5000, 0x6000, 0, _b, timeNs: 300);
+        var released = new List<CodeFile>();
+        _maps.End(Root);
+        _maps.CloseUnused(released.Add);
+        released.ShouldBeEmpty("the worker has both");
+        _maps.End(Worker);
+        _maps.CloseUnused(released.Add);
+        released.ShouldBe([_a, _b], ignoreOrder: true);
+        _a.Handle.IsClosed.ShouldBeTrue();
+        _maps.Find(new MappedInode(8, 1, 1)).ShouldBeNull();
     }
 
     public void Dispose()
     {
+        _maps.Dispose();
         foreach (CodeFile file in _files)
         {
             file.Dispose();
