@@ -34,7 +34,9 @@ internal sealed class ScanTable(TextWriter output, bool colored)
         foreach (SharedSlot slot in instance.SharedSlots)
         {
             string more = slot.Holders.Length > MaxHolders ? $", … ({slot.Holders.Length} in all)" : "";
-            yield return $"key {slot.Key} = 0x{slot.Value:x} in {slot.Memory.Name}, held by {string.Join(", ", slot.Holders.Take(MaxHolders).Select(static h => h.Tgid))}{more}";
+            string name = slot.Name is { } known ? $" ({known})" : "";
+            string author = slot.Origin?.Chain.Author is { } module ? $", set by {module}" : "";
+            yield return $"key {slot.Key}{name} = 0x{slot.Value:x} in {slot.Memory.Name}{author}, held by {string.Join(", ", slot.Holders.Take(MaxHolders).Select(static h => h.Tgid))}{more}";
         }
         ServerFacts facts = instance.Facts;
         string modules = facts.Modules.IsDefaultOrEmpty ? "none known" : string.Join(", ", facts.Modules);

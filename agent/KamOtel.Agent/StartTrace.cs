@@ -15,6 +15,8 @@ internal sealed class StartTrace(InstanceContext instance)
     /// <summary>The same for calls before the fork: a server has some ten.</summary>
     public const int MaxCalls = 256;
 
+    private const string VerdictName = "kamotel.verdict";
+
     /// <summary>More modules than Kamailio has.</summary>
     private const int MaxSteps = 512;
 
@@ -130,7 +132,7 @@ internal sealed class StartTrace(InstanceContext instance)
         attributes.Set("kamotel.verdict", Words.Of(item.Snapshot!.Verdict));
         attributes.Set("kamotel.verdict.before", item.Detail);
         attributes.Set("kamotel.reason", item.Snapshot.Reason);
-        return new TraceEvent("kamotel.verdict", item.TimeNs, attributes);
+        return new TraceEvent(VerdictName, item.TimeNs, attributes);
     }
 
     /// <summary>The trace as far as it is known.</summary>
@@ -139,7 +141,8 @@ internal sealed class StartTrace(InstanceContext instance)
         ulong end = _endNs != 0 ? _endNs : Latest();
         var root = new TraceSpan($"{instance.Program} start", instance.StartedNs, Math.Max(end, instance.StartedNs));
         Describe(root);
-        root.Events.AddRange(_events);
+        // A verdict that came after the end is its status.
+        root.Events.AddRange(_events.Where(e => e.TimeNs <= root.EndNs || e.Name != VerdictName));
         // Content with having looked, as `kamailio -c` is, it fails nobody.
         string? failure = _status is { } status && (status != 0 || _forked) ? Words.OfStatus(status) : null;
         if (failure is not null)

@@ -34,8 +34,14 @@ internal sealed class StoryPrinter(TextWriter output, bool colored) : IFleetSink
         Print(instance, observation.TimeNs, observation.Process.Tgid, observation.Tid, Words.Of(observation.Kind), $"{when} {key}{value}{(call.ReplacesInherited ? ", replaces the inherited one" : "")}", telling ? Yellow : "");
     }
 
-    public void Attributed(InstanceContext instance, in Observation call, CallChain chain) =>
-        Print(instance, call.TimeNs, call.Process.Tgid, call.Tid, "author", $"{(call.Key is { } key ? $"key {key}: " : "")}{AuthorOf(in call, chain)}", chain.Author is null ? Dim : "");
+    /// <summary>Not of a key that is only made: nothing is stored yet.</summary>
+    public void Attributed(InstanceContext instance, in Observation call, CallChain chain)
+    {
+        if (call.Key is { } key)
+        {
+            Print(instance, call.TimeNs, call.Process.Tgid, call.Tid, "author", $"key {key}: {AuthorOf(in call, chain)}", chain.Author is null ? Dim : "");
+        }
+    }
 
     /// <summary>Not the modules: a server has dozens, and most do not touch OpenSSL. The trace has them.</summary>
     public void Entered(InstanceContext instance, in Observation observation, StartStep step, string? module)

@@ -133,17 +133,17 @@ internal readonly record struct Assessment(Verdict Verdict, string Reason, Cover
             .GroupBy(static o => (o.Chain.Author, o.Chain.AskedBy, Path: string.Join(" → ", o.Chain.Path), InMainThread: o.Tid == o.Process.Tgid))
             .Select(static same =>
             {
+                string thread = same.Key.InMainThread ? "Thread#1" : "another thread";
                 string asked = same.Key.AskedBy is { } by && by != same.Key.Author ? $", asked by {by}" : "";
                 string path = same.First().Chain.Path.Length > 1 ? $" ({same.Key.Path})" : "";
-                string thread = same.Key.InMainThread ? "Thread#1" : "another thread";
                 string when = same.Min(static o => o.BeforeForkNs) is { } before ? $", {before / 1e6:0} ms before the first fork" : "";
-                return $"{same.Key.Author}{path}{asked} in {thread}{when}";
+                return $"in {thread} by {same.Key.Author}{asked}{path}{when}";
             });
         string told = string.Join("; ", origins);
         string unseen = slots.All(static s => s.Origin is null) ? "; who set them was not seen"
             : slots.FirstOrDefault(static s => s.Origin?.Chain.Author is null) is { } slot ? $"; who set key {slot.Key} is not known: {slot.Origin?.Chain.Detail ?? "the call was not seen with its stack"}"
             : "";
-        return (told.Length > 0 ? $", set by {told}" : "") + unseen;
+        return (told.Length > 0 ? $", set {told}" : "") + unseen;
     }
 
     private static string Count(int count, string one, string? many = null) => count == 1 ? $"1 {one}" : $"{count} {many ?? one + "s"}";

@@ -51,6 +51,8 @@ public sealed record CallChain(ImmutableArray<CallFrame> Frames, ChainEnd End, s
     /// <summary>The name of the author where no module is on the stack, but the server's program.</summary>
     public const string Core = "core";
 
+    private static readonly string[] CLibrary = ["libc", "libpthread", "ld-musl-x86_64", "ld-musl-aarch64"];
+
     /// <summary>A chain of no frame.</summary>
     public static CallChain Unknown(ChainEnd end, string detail) => new([], end, detail);
 
@@ -75,9 +77,9 @@ public sealed record CallChain(ImmutableArray<CallFrame> Frames, ChainEnd End, s
             {
                 return [];
             }
-            // libcrypto calls the C library and is called back by it (once, at-exit): that is not who came to it.
+            // Libraries call the C library and are called back by it (once, at-exit): it did nothing of its own.
             int innermost = Frames.TakeWhile(f => author == Core ? !f.IsProgram : f.Module is null).Count();
-            IEnumerable<string> libraries = Frames.Take(innermost).Reverse().TakeWhile(f => f.File != Frames[0].File).Select(static f => ShortName(f.File));
+            IEnumerable<string> libraries = Frames.Take(innermost).Reverse().TakeWhile(f => f.File != Frames[0].File).Select(static f => ShortName(f.File)).Where(static name => !CLibrary.Contains(name, StringComparer.Ordinal));
             IEnumerable<string> modules = author == Core ? [Core] : Modules.Reverse();
             return [.. Distinct(modules.Concat(libraries))];
         }

@@ -18,7 +18,66 @@ public sealed class CorpusTests
         { "db_postgres", Verdict.Hazard, 2 },
         { "db_mysql", Verdict.Hazard, 2 },
         { "db_unixodbc", Verdict.Hazard, 2 },
+        { "db_postgres_tls_first", Verdict.Hazard, 2 },
+        { "db_mysql_first", Verdict.Hazard, 2 },
+        { "http_client_first", Verdict.Hazard, 2 },
     };
+
+    /// <summary>Who was found guilty, by whom asked, and through what.</summary>
+    public static TheoryData<string, string, string, string> Authors => new()
+    {
+        { "tls", "tls", "tls", "tls → libssl" },
+        { "db_postgres", "tls", "tls", "tls → libssl" },
+        { "db_mysql", "tls", "tls", "tls → libssl" },
+        { "db_unixodbc", "tls", "tls", "tls → libssl" },
+        { "db_postgres_tls_first", "db_postgres", "htable", "htable → db_postgres → libpq → libssl" },
+        { "db_mysql_first", "db_mysql", "htable", "htable → db_mysql → libmariadb → libssl" },
+        { "http_client_first", "http_client", "http_client", "http_client → libcurl → libssl" },
+    };
+
+    [Theory]
+    [MemberData(nameof(Authors))]
+    public void A_recorded_slot_has_its_author_and_its_name(string kind, string author, string askedBy, string path)
+    {
+        using RecordingReader reader = Open(kind);
+        var replay = new Replay(reader, sink: null);
+        replay.Run();
+
+        InstanceSnapshot server = replay.Servers.ShouldHaveSingleItem();
+        server.SharedSlots.Select(static s => s.Name).Order().ShouldBe(["destructor_key", "err_state"]);
+        foreach (SlotOrigin origin in server.SharedSlots.Select(static s => s.Origin.ShouldNotBeNull()))
+        {
+            (origin.Chain.Author, origin.Chain.AskedBy).ShouldBe((author, askedBy));
+            string.Join(" → ", origin.Chain.Path).ShouldBe(path);
+            origin.Chain.End.ShouldBe(ChainEnd.Complete);
+            origin.Process.ShouldBe(server.Root);
+            origin.BeforeForkNs.ShouldNotBeNull().ShouldBeInRange(1UL, 10_000_000_000UL);
+        }
+        TargetCounters counters = replay.State.Fleet.Targets.ShouldHaveSingleItem();
+        counters.ChainsUnknown.ShouldBe(0);
+        counters.ChainsAttributed.ShouldBeGreaterThanOrEqualTo(4);
+    }
+
+    [Theory]
+    [InlineData("db_postgres_tls_first", "htable")]
+    [InlineData("http_client_first", "http_client")]
+    public void The_trace_of_a_recorded_start_has_the_calls_in_the_module_that_asked(string kind, string module)
+    {
+        using RecordingReader reader = Open(kind);
+        var drawing = new TraceStory(new StringWriter(), colored: false);
+        var spans = new List<TraceSpan>();
+        drawing.Drawn = spans.Add;
+        new Replay(reader, drawing.Sink).Run(drawing.Draw);
+        drawing.Finish();
+
+        TraceSpan root = spans.Single(static s => s.Name.EndsWith(" start", StringComparison.Ordinal));
+        TraceSpan modules = root.Children.Single(static s => s.Name == "initialise modules");
+        modules.Children.Select(static s => s.Name).ShouldBe(modules.Children.OrderBy(static s => s.StartNs).Select(static s => s.Name));
+        TraceSpan asked = modules.Children.Single(s => s.Name == $"initialise {module}");
+        asked.Children.Count(static s => s.Name == "CRYPTO_THREAD_set_local").ShouldBe(4);
+        modules.Children.Where(s => s != asked).ShouldAllBe(static s => s.Children.Count == 0);
+        root.Events.Count(static e => e.Name == "fork").ShouldBeGreaterThan(2);
+    }
 
     [Theory]
     [MemberData(nameof(Kinds))]

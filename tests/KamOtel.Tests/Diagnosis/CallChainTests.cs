@@ -35,6 +35,8 @@ public sealed class CallChainTests
     {
         CallChain chain = Chain(ChainEnd.Complete, "libcrypto.so.3", "libcrypto.so.3", "libc.so.6", "libcrypto.so.3", "libssl.so.3", "@tls", "kamailio");
         chain.Path.ShouldBe(["tls", "libssl"]);
+        Chain(ChainEnd.Complete, "libcrypto.so.3", "libssl.so.3", "libmariadb.so.3", "libc.so.6 pthread_once", "libmariadb.so.3", "@db_mysql", "kamailio").Path
+            .ShouldBe(["db_mysql", "libmariadb", "libssl"]);
     }
 
     [Theory]

@@ -25,8 +25,8 @@ public sealed class SlotOriginTests
         server.SharedSlots[1].Origin!.BeforeForkNs.ShouldBe(40 * Millisecond);
         server.Reason.ShouldBe(
             "3 processes hold the same pointers in 2 OpenSSL slots (key 1, key 3) into shared memory (/dev/zero (deleted)), "
-            + "set by tls (tls → libssl) in Thread#1, 41 ms before the first fork; "
-            + "db_postgres (htable → db_postgres → libpq → libssl), asked by htable in Thread#1, 40 ms before the first fork");
+            + "set in Thread#1 by tls (tls → libssl), 41 ms before the first fork; "
+            + "in Thread#1 by db_postgres, asked by htable (htable → db_postgres → libpq → libssl), 40 ms before the first fork");
         h.Sink.Chains.Select(static c => c.Chain).ShouldBe([ByTls, ByPostgres]);
     }
 
