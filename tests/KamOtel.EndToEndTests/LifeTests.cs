@@ -32,12 +32,15 @@ public sealed class LifeTests
         int root = await server.Start();
         _ = await agent.AtRest(server.Configuration);
         BpfObjects held = await BpfObjects.Of(agent.Pid);
-        Proc.Children(agent.Pid).ShouldBeEmpty();
+        // The one that unwinds stacks, and no other.
+        int unwinder = Proc.Children(agent.Pid).ShouldHaveSingleItem();
+        (await File.ReadAllTextAsync($"/proc/{unwinder}/comm", TestContext.Current.CancellationToken)).Trim().ShouldBe("kamotel-unwind");
 
         agent.Program.Send(Signal.Terminate);
         Ended ended = await agent.Program.End(TimeSpan.FromSeconds(5));
 
         ended.Code.ShouldBe(0, ended.ToString());
+        Proc.Alive(unwinder).ShouldBeFalse();
         await held.Gone();
         Directory.EnumerateFileSystemEntries(agent.TemporaryFolder).ShouldBeEmpty();
         Proc.Mentioning($"TMPDIR={agent.TemporaryFolder}").ShouldBeEmpty();

@@ -100,17 +100,19 @@ public sealed class OtlpEndpointTests
         samples.Sum("kamotel_telemetry_exported_total", ("signal", signal)) + Dropped(samples, signal);
 
     /// <summary>
-    /// What was emitted, counted by the lines of --follow: each is a log record, but for forks and clean exits; each
-    /// server that was ready or ended before is a span.
+    /// What was emitted, counted by the lines of --follow: each is a log record, but for forks, clean exits, steps and authors
+    /// (they are in the record of their call); each server that was ready or ended before is a span, and each call of Thread#1
+    /// before the fork.
     /// </summary>
     private static (double Logs, double Traces) Story(AgentProcess agent)
     {
         string[][] lines = [.. agent.Program.Output.Split('\n')[..^1].Select(static line => line.Split(' ', StringSplitOptions.RemoveEmptyEntries))];
         string[] words = [.. lines.Select(Word)];
-        int logs = lines.Where((line, i) => words[i] != "fork" && !(words[i] == "exit" && string.Join(' ', line).EndsWith(": exit code 0", StringComparison.Ordinal))).Count();
+        int logs = lines.Where((line, i) => words[i] is not ("fork" or "step" or "author") && !(words[i] == "exit" && string.Join(' ', line).EndsWith(": exit code 0", StringComparison.Ordinal))).Count();
         int ready = words.Count(static word => word == "ready");
         int ended = words.Count(static word => word == "ended");
-        return (logs, Math.Max(ready, ended));
+        int calls = lines.Count(static line => line.Contains("Thread#1") && line.Contains("before_fork"));
+        return (logs, Math.Max(ready, ended) + calls);
     }
 
     // [+TIME ms] PID/TID WORD …

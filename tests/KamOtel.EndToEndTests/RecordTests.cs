@@ -145,6 +145,7 @@ public sealed class RecordTests
     [
         .. samples.All.Where(static s => !s.Name.StartsWith("kamotel_agent_", StringComparison.Ordinal) && !s.Name.StartsWith("kamotel_telemetry_", StringComparison.Ordinal)
                 && !s.Name.StartsWith("kamotel_attach_delay", StringComparison.Ordinal) && !s.Name.StartsWith("kamotel_inspection_duration", StringComparison.Ordinal)
+                && !s.Name.StartsWith("kamotel_unwind_duration", StringComparison.Ordinal)
                 && !s.Name.StartsWith("kamotel_ring_used", StringComparison.Ordinal)
                 // Mappings are those of the whole machine, and go on.
                 && s.Labels.GetValueOrDefault("kind") != "mapping")
