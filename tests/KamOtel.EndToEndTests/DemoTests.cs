@@ -22,6 +22,16 @@ public sealed class DemoTests
         await NothingIsLeft(scratch);
     }
 
+    [Fact]
+    public async Task The_demo_finds_out_who_asked_the_database()
+    {
+        using var scratch = new Scratch();
+        await using RunningProgram demo = Start(scratch, "--once", "--with", "db_mysql", "--tls-disabled");
+        Ended ended = await demo.End(TimeSpan.FromSeconds(180));
+        ended.Code.ShouldBe(0, ended.ToString());
+        ended.Output.ShouldContain("db_mysql through libmariadb → libssl, asked by htable (err_state)");
+    }
+
     [Theory]
     [InlineData("tls", "The agent attaches its probes")]
     [InlineData("db_postgres", "starts: htable")]

@@ -117,15 +117,13 @@ public sealed class RecordTests
             string file = Path.Combine(disk, "full.kamotel");
             // Room for the header's page, and for no other.
             await File.WriteAllBytesAsync(Path.Combine(disk, "filler"), new byte[60 << 10], TestContext.Current.CancellationToken);
-            string name = ServerName.New();
-            await using KamailioServer server = await KamailioServer.Prepare("tls", workers: 8);
+            using var impostor = new ImpostorServer();
             await using var watching = new Pages();
-            await using RunningProgram recorder = RunningProgram.Start(Requirements.Binary, ["record", file, "--listen", watching.Address, "--watch", name]);
+            await using RunningProgram recorder = RunningProgram.Start(Requirements.Binary, ["record", file, "--listen", watching.Address, "--watch", "kamailio"]);
             await watching.Ready(recorder);
-            _ = await server.StartAs(name);
-            for (int i = 0; i < 200 && recorder.Alive; i++)
+            for (int i = 0; i < 20 && recorder.Alive; i++)
             {
-                await server.Handshake();
+                await impostor.Run(20);
             }
             Ended ended = await recorder.End();
             ended.Code.ShouldBe(74, ended.ToString());
