@@ -96,6 +96,34 @@ public sealed class AttributionTests : IDisposable
     }
 
     [Fact]
+    public void The_files_of_a_container_are_its_own_whatever_lies_at_their_paths_outside()
+    {
+        string root = Directory.CreateDirectory(Path.Combine(_scratch.Path, "root")).FullName;
+        string[] own = [_name, "libclient.so", "kamailio/modules/does.so", "kamailio/modules/asks.so"];
+        foreach (string file in Machine.Run("ldd", Path.Combine(_scratch.Path, _name), Machine.Libcrypto).Split([' ', '\t', '\n'], StringSplitOptions.RemoveEmptyEntries)
+            .Where(static word => word.StartsWith('/') && !word.EndsWith(':')).Append(Machine.Libcrypto).Concat(own.Select(o => Path.Combine(_scratch.Path, o))).Distinct())
+        {
+            _ = Directory.CreateDirectory(Path.GetDirectoryName(root + file)!);
+            File.Copy(file, root + file, overwrite: true);
+        }
+        foreach (string file in own)
+        {
+            File.WriteAllText(Path.Combine(_scratch.Path, file), "not what the container has");
+        }
+        using Watcher watcher = Start();
+        using Process process = Process.Start(new ProcessStartInfo(
+            "unshare", ["--mount", "--pid", "--fork", "--kill-child", "chroot", root, Path.Combine(_scratch.Path, _name), Machine.Libcrypto, _scratch.Path, "plain"])
+        {
+            UseShellExecute = false,
+            RedirectStandardInput = true,
+            RedirectStandardOutput = true,
+        })!;
+        TurnUntil(watcher, () => Sets(0x1111).Any(), "the stack");
+        End(process);
+        Complete(Sets(0x1111).Single().Chain);
+    }
+
+    [Fact]
     public void A_file_that_is_deleted_tells_as_much_as_before() => Complete(Run("delete").ShouldHaveSingleItem().Chain);
 
     [Fact]
