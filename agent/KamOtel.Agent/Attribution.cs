@@ -25,6 +25,7 @@ internal sealed partial class Attribution(CodeMaps maps, Action wake, Action<dou
     private readonly BlockingCollection<Request> _requests = new(MaxWaiting);
     private readonly ConcurrentQueue<(Observation Call, CallChain Chain)> _answers = [];
     private Thread? _thread;
+    private bool _failing;
     private int _asked;
     private int _told;
 
@@ -106,10 +107,10 @@ internal sealed partial class Attribution(CodeMaps maps, Action wake, Action<dou
         var frames = ImmutableArray.CreateBuilder<CallFrame>(stack.Frames.Length);
         foreach (UnwoundFrame frame in stack.Frames)
         {
-            if (frame.Mapping is { File.Path: var path })
+            if (frame.Mapping is { File: { Path: var path } file })
             {
                 string name = ServerModule.FileNameOf(path);
-                frames.Add(new CallFrame(name, ServerModule.NameOf(path), path == program, frame.Function, frame.Function is null ? frame.FileAddress : frame.Offset));
+                frames.Add(new CallFrame(name, file.Module, path == program, frame.Function, frame.Function is null ? frame.FileAddress : frame.Offset));
             }
         }
         ChainEnd end = stack.End switch
@@ -146,11 +147,33 @@ internal sealed partial class Attribution(CodeMaps maps, Action wake, Action<dou
                 Failed(logger, e);
                 chain = CallChain.Unknown(ChainEnd.Failed, "a fault of kamotel's: its log has it");
             }
+            Complain(chain);
             duration(Stopwatch.GetElapsedTime(start).TotalSeconds);
             _answers.Enqueue((request.Call, chain));
             wake();
         }
     }
+
+    /// <summary>Once when it begins to fail, and once when that is over.</summary>
+    private void Complain(CallChain chain)
+    {
+        bool failed = chain.End == ChainEnd.Failed;
+        if (failed && !_failing)
+        {
+            NotUnwound(logger, chain.Detail);
+        }
+        else if (!failed && _failing)
+        {
+            UnwoundAgain(logger);
+        }
+        _failing = failed;
+    }
+
+    [LoggerMessage(Level = LogLevel.Warning, Message = "it is not known who makes thread-local calls: {Reason}")]
+    private static partial void NotUnwound(ILogger logger, string reason);
+
+    [LoggerMessage(Level = LogLevel.Information, Message = "it is known again who makes thread-local calls")]
+    private static partial void UnwoundAgain(ILogger logger);
 
     [LoggerMessage(Level = LogLevel.Error, Message = "a stack could not be unwound")]
     private static partial void Failed(ILogger logger, Exception exception);

@@ -160,7 +160,7 @@ internal static class CommandLine
                 parsed.GetValue(file)!, parsed.GetValue(json), parsed.GetValue(trace), parsed.GetValue(follow), IsColored(parsed.GetValue(color)));
             if (options.Json && (options.Trace || options.Follow))
             {
-                throw new UsageException("--json is a document of its own: --trace and --follow print beside it");
+                throw new UsageException("--json cannot be combined with --trace or --follow");
             }
             RunOptions loaded = settings.Load(parsed);
             loaded.Listen = settings.IsGiven(parsed, "listen") ? loaded.Listen : null;

@@ -10,6 +10,10 @@ internal static class RecordCommand
     /// <exception cref="KamOtel.Bpf.BpfException">The machine cannot do it.</exception>
     public static async Task<int> RunAsync(RunOptions options, RecordOptions recorded, StoryPrinter? story, TextWriter error, CancellationToken cancellation)
     {
+        if (recorded.Path.Length == 0)
+        {
+            throw new UsageException("FILE is empty: name the file to record into");
+        }
         using var recorder = Recorder.Create(recorded, options.ForFleet());
         int code;
         try

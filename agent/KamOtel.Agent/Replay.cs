@@ -27,6 +27,9 @@ internal sealed class Replay
     /// <summary>Inputs that were replayed.</summary>
     public long Inputs { get; private set; }
 
+    /// <summary>Boot time in nanoseconds when the recording ended, as far as it was replayed.</summary>
+    public ulong EndNs { get; private set; }
+
     /// <summary>The state that the recording ends with.</summary>
     public AgentSnapshot State { get; private set; } = AgentSnapshot.Empty;
 
@@ -65,6 +68,7 @@ internal sealed class Replay
             }
         }
         ulong end = Math.Max(_fleet.NowNs, _reader.End?.At ?? 0);
+        EndNs = end;
         FleetSnapshot fleet = _fleet.Snapshot(end);
         DateTimeOffset time = WallClock.ToTime(end);
         State = _agent?.ToSnapshot(time, fleet) ?? AgentSnapshot.Empty with { Time = time, Fleet = fleet };
@@ -76,6 +80,7 @@ internal sealed class Replay
 internal sealed class ReplayedServers : IFleetSink
 {
     private readonly Dictionary<InstanceId, InstanceSnapshot> _told = [];
+    private readonly HashSet<InstanceId> _forked = [];
 
     /// <summary>
     /// Every server: as it is in <paramref name="end"/>, or as it was told of last. One that was a hazard, and is none any more,
@@ -106,9 +111,7 @@ internal sealed class ReplayedServers : IFleetSink
     {
     }
 
-    public void Forked(InstanceContext instance, in Observation observation, ProcessRole? role)
-    {
-    }
+    public void Forked(InstanceContext instance, in Observation observation, ProcessRole? role) => _forked.Add(instance.Id);
 
     public void Exited(InstanceContext instance, in Observation observation, ProcessRole role)
     {
@@ -124,8 +127,21 @@ internal sealed class ReplayedServers : IFleetSink
     {
     }
 
+    /// <summary>What ended before it was ready and is content was no server, but a look at the configuration.</summary>
     public void InstanceEnded(InstanceContext instance, in Observation observation)
     {
+        if (!_told.TryGetValue(instance.Id, out InstanceSnapshot? last) || last.ReadyNs is not null || last.Verdict >= Verdict.Hazard || !instance.SinceExec)
+        {
+            return;
+        }
+        if (observation.Status == 0 && !_forked.Contains(instance.Id))
+        {
+            _ = _told.Remove(instance.Id);
+        }
+        else if (last.Verdict == Verdict.Unknown)
+        {
+            _told[instance.Id] = last with { Reason = $"it ended before it was ready: {Words.OfStatus(observation.Status)}" };
+        }
     }
 
     private void Keep(InstanceSnapshot snapshot)

@@ -40,7 +40,7 @@ internal static class ReplayCommand
         {
             var replay = new Replay(reader, told);
             replay.Run(trace is null ? null : trace.Draw);
-            trace?.Finish();
+            trace?.Finish(replay.EndNs);
             Print(replay, reader, replayed, output, error);
             return ScanCommand.CodeOf(replay.Servers);
         }
@@ -83,8 +83,8 @@ internal static class ReplayCommand
                 Drain(telemetry, counters, MaxWaiting, ending.Token);
             }),
             CancellationToken.None);
-        trace?.Finish();
-        telemetry.Complete();
+        trace?.Finish(replay.EndNs);
+        telemetry.Complete(replay.EndNs);
         state.Publish(replay.State);
         state.SetNotReady(null);
         state.Turned();

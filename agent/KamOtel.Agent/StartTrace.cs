@@ -30,6 +30,7 @@ internal sealed class StartTrace(InstanceContext instance)
     private long _eventsLeft;
     private long _callsLeft;
     private ulong _endNs;
+    private ulong _cutNs;
     private InstanceSnapshot? _ready;
     private int? _status;
     private (ProcessId Process, int Status)? _rootEnd;
@@ -135,10 +136,13 @@ internal sealed class StartTrace(InstanceContext instance)
         return new TraceEvent(VerdictName, item.TimeNs, attributes);
     }
 
+    /// <summary>Nobody watches it any longer, and it is not over.</summary>
+    public void Cut(ulong timeNs) => _cutNs = timeNs;
+
     /// <summary>The trace as far as it is known.</summary>
     public TraceSpan Build()
     {
-        ulong end = _endNs != 0 ? _endNs : Latest();
+        ulong end = _endNs != 0 ? _endNs : Math.Max(_cutNs, Latest());
         var root = new TraceSpan($"{instance.Program} start", instance.StartedNs, Math.Max(end, instance.StartedNs));
         Describe(root);
         // A verdict that came after the end is its status.
@@ -172,7 +176,7 @@ internal sealed class StartTrace(InstanceContext instance)
         if (chain.Author is null)
         {
             attributes.Set("kamotel.chain.end", Words.Of(chain.End));
-            attributes.Set("kamotel.chain.detail", chain.Detail.Length > 0 ? chain.Detail : null);
+            attributes.Set("kamotel.chain.detail", chain.WhyUnknown);
         }
     }
 
@@ -216,7 +220,7 @@ internal sealed class StartTrace(InstanceContext instance)
     private void Describe(TraceSpan root)
     {
         TraceAttributes attributes = root.Attributes;
-        ProcessId process = _ready?.Root ?? _rootEnd?.Process ?? default;
+        ProcessId process = _ready?.Root ?? _rootEnd?.Process ?? _steps.LastOrDefault().Process;
         attributes.Set("process.pid", process.Tgid != 0 ? (long)process.Tgid : null);
         attributes.Set("process.executable.name", instance.Program);
         attributes.Set("kamotel.target", instance.Target);
@@ -233,6 +237,7 @@ internal sealed class StartTrace(InstanceContext instance)
             bool bySignal = (status & 0x7f) != 0;
             attributes.Set(bySignal ? "kamotel.exit.signal" : "process.exit.code", (long)(bySignal ? status & 0x7f : (status >> 8) & 0xff));
         }
+        attributes.Set("kamotel.unfinished", _endNs == 0 ? true : null);
         attributes.Set("kamotel.events.left_out", _eventsLeft > 0 ? _eventsLeft : null);
         attributes.Set("kamotel.calls.left_out", _callsLeft > 0 ? _callsLeft : null);
     }
@@ -375,8 +380,17 @@ internal sealed class StartTraces(TelemetryCounters counters)
         }
     }
 
-    /// <summary>Hands out what waits, as it is.</summary>
-    public void Flush(Action<SpanItem> made) => Release(ulong.MaxValue, made);
+    /// <summary>Hands out what waits, and what is under way, as it is.</summary>
+    public void Flush(ulong nowNs, Action<SpanItem> made)
+    {
+        Release(ulong.MaxValue, made);
+        foreach (StartTrace start in _starts.Values)
+        {
+            start.Cut(nowNs);
+            made(new SpanItem(start.Build(), start));
+        }
+        _starts.Clear();
+    }
 
     private void Begin(InstanceContext instance)
     {

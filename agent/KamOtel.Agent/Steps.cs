@@ -205,8 +205,8 @@ internal sealed partial class Steps(KernelSide kernel, ProcFs proc, ILogger logg
     /// <summary>A module of Kamailio, or what is no library.</summary>
     private static bool MayHaveSteps(string path) => ModuleOf(path) is not null || !Path.GetFileName(path).Contains(".so", StringComparison.Ordinal);
 
-    private static string? ModuleOf(string path) =>
-        path.Split('/') is [.., "kamailio", "modules", var file] && file.EndsWith(".so", StringComparison.Ordinal) ? file[..^3] : null;
+    /// <summary>What a module there would be called; whether it is one, the file itself tells.</summary>
+    private static string? ModuleOf(string path) => path.Contains("/opensips/", StringComparison.Ordinal) ? null : ServerModule.ExportedNameOf(path);
 
     private StepFile Examine(SafeFileHandle file, string path)
     {

@@ -34,21 +34,22 @@ internal sealed class StoryPrinter(TextWriter output, bool colored) : IFleetSink
         Print(instance, observation.TimeNs, observation.Process.Tgid, observation.Tid, Words.Of(observation.Kind), $"{when} {key}{value}{(call.ReplacesInherited ? ", replaces the inherited one" : "")}", telling ? Yellow : "");
     }
 
-    /// <summary>Not of a key that is only made: nothing is stored yet.</summary>
+    /// <summary>Only where something is stored: who makes keys and ends them matters to nobody.</summary>
     public void Attributed(InstanceContext instance, in Observation call, CallChain chain)
     {
-        if (call.Key is { } key)
+        if (call is { Kind: ObservationKind.SetLocal or ObservationKind.SetLocalEx, Key: { } key })
         {
             Print(instance, call.TimeNs, call.Process.Tgid, call.Tid, "author", $"key {key}: {AuthorOf(in call, chain)}", chain.Author is null ? Dim : "");
         }
     }
 
-    /// <summary>Not the modules: a server has dozens, and most do not touch OpenSSL. The trace has them.</summary>
+    /// <summary>Each module: the last one is where a server hangs that does not get ready.</summary>
     public void Entered(InstanceContext instance, in Observation observation, StartStep step, string? module)
     {
         string? text = step switch
         {
             StartStep.Modules => "initialises its modules",
+            StartStep.Module => $"initialises {module}",
             StartStep.ModulesDone => "modules are initialised",
             _ => null,
         };
@@ -77,7 +78,7 @@ internal sealed class StoryPrinter(TextWriter output, bool colored) : IFleetSink
         });
 
     public void Confirmed(InstanceContext instance, InstanceSnapshot snapshot, ulong windowNs, ulong timeNs) =>
-        Print(instance, timeNs: null, snapshot.Root.Tgid, snapshot.Root.Tgid, "confirm", $"shared slots were used {snapshot.SharedUses.Sum(static u => u.Count)} times in {windowNs / 1e9:0.0} s, by {snapshot.SharedUses.Select(static u => u.Process).Distinct().Count()} of {snapshot.Processes.Length} processes", Red);
+        Print(instance, timeNs: null, snapshot.Root.Tgid, snapshot.Root.Tgid, "confirm", $"shared slots were used {snapshot.SharedUses.Sum(static u => u.Count)} times in {windowNs / 1e9:0.0} s, by {snapshot.SharedUses.Select(static u => u.Process).Distinct().Count()} of {snapshot.Processes.Length} processes{(snapshot.SharedUses.IsEmpty ? ": the server was idle, the hazard is the same" : "")}", Red);
 
     public void GapFound(InstanceContext instance, CoverageGaps gap, string detail, ulong timeNs) =>
         Print(instance, timeNs: null, instance.Id.Tgid, instance.Id.Tgid, "gap", $"{Words.Of(gap)}: {detail}", Yellow);
@@ -90,11 +91,11 @@ internal sealed class StoryPrinter(TextWriter output, bool colored) : IFleetSink
     {
         if (chain.Author is not { } author)
         {
-            return $"unknown: {(chain.Detail.Length > 0 ? chain.Detail : Words.Of(chain.End))}";
+            return $"unknown: {chain.WhyUnknown}";
         }
         string[] libraries = [.. chain.Path.SkipWhile(name => name != author).Skip(1)];
         string through = libraries.Length > 0 ? $" through {string.Join(" → ", libraries)}" : "";
-        string asked = chain.AskedBy is { } by && by != author ? $", asked by {by}" : "";
+        string asked = chain.AskedBy is not { } by ? ", who asked is not known" : by != author ? $", asked by {by}" : "";
         string slot = SlotNames.Of(chain, call.Value) is { } name ? $" ({name})" : "";
         return $"{author}{through}{asked}{slot}";
     }

@@ -92,7 +92,7 @@ internal sealed partial class TelemetryExport(OtlpSettings settings, TelemetrySi
 
     public async Task StopAsync(CancellationToken cancellationToken)
     {
-        sink.Complete();
+        sink.Complete(Linux.BootClock.NowNs);
         if (_drain is { } drain)
         {
             await _stopping.CancelAsync();

@@ -134,15 +134,16 @@ internal sealed class TelemetrySink(OtlpSettings settings, TelemetryCounters cou
     public void InstanceEnded(InstanceContext instance, in Observation observation) =>
         Offer(new TelemetryItem(ItemKind.Ended, instance) { Observation = observation, TimeNs = observation.TimeNs });
 
-    /// <summary>No more will come: what waits for an author goes without.</summary>
-    public void Complete()
+    /// <summary>No more will come: what waits for an author goes without, and a start that is under way is cut off.</summary>
+    /// <param name="nowNs">Boot time in nanoseconds.</param>
+    public void Complete(ulong nowNs)
     {
         foreach (TelemetryItem item in _awaited.Values)
         {
             Write(in item);
         }
         _awaited.Clear();
-        _starts.Flush(WriteSpan);
+        _starts.Flush(nowNs, WriteSpan);
         _ = _channel.Writer.TryComplete();
     }
 

@@ -69,6 +69,7 @@ internal static class TraceDrawing
         TraceAttributes attributes = span.Attributes;
         return Join(
             Call(attributes),
+            attributes.Get("kamotel.unfinished") is true ? "not over when this ends" : null,
             attributes.Get("kamotel.verdict") as string,
             span.Error ?? attributes.Get("kamotel.reason") as string);
     }

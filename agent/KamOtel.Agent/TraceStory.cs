@@ -32,15 +32,17 @@ internal sealed class TraceStory(TextWriter output, bool colored)
                 output.WriteLine();
             }
             _begun = true;
+            output.WriteLine($"{root.Attributes.Get("kamotel.target")}, root {root.Attributes.Get("process.pid") ?? "unknown"}, {WallClock.ToTime(root.StartNs):yyyy-MM-dd HH:mm:ss.fff} UTC");
             TraceDrawing.Write(output, root, colored);
             Drawn?.Invoke(root);
         }
     }
 
     /// <summary>No more will be told: draws what waits for more, as it is.</summary>
-    public void Finish()
+    /// <param name="nowNs">When that is: boot time in nanoseconds.</param>
+    public void Finish(ulong nowNs)
     {
-        _sink.Complete();
+        _sink.Complete(nowNs);
         Draw();
     }
 }

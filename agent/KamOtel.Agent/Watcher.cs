@@ -298,7 +298,8 @@ internal sealed partial class Watcher : IObservationHandler, IDisposable
         else
         {
             _maps.Map(process, start, end, offset, FindForStacks(path, inode), mappedNs);
-            if (!Path.GetFileName(path).StartsWith("libcrypto", StringComparison.Ordinal))
+            // Of a process that is gone there is nothing to watch any more.
+            if (failure.Status == ProcStatus.Gone || !Path.GetFileName(path).StartsWith("libcrypto", StringComparison.Ordinal))
             {
                 return;
             }

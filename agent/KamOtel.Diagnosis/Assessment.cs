@@ -122,11 +122,11 @@ internal readonly record struct Assessment(Verdict Verdict, string Reason, Cover
         string uses = instance.Uses.IsEmpty
             ? ""
             : $"; {Count(instance.Uses.Select(static u => u.Process).Distinct().Count(), "process", "processes")} used them {instance.Uses.Sum(static u => u.Count)} times while that was watched";
-        return $"{Count(holders, "process", "processes")} hold the same pointers in {Count(slots.Length, "OpenSSL slot")} ({keys}) into shared memory ({memory}){DescribeOrigins(slots)}{uses}";
+        return $"{Count(holders, "process", "processes")} hold the same pointers in {Count(slots.Length, "OpenSSL slot")} ({keys}) into shared memory ({memory}){DescribeOrigins(slots, instance.ChainsOwed > 0)}{uses}";
     }
 
     /// <summary>Who set what is shared, as far as it was seen.</summary>
-    private static string DescribeOrigins(ImmutableArray<SharedSlot> slots)
+    private static string DescribeOrigins(ImmutableArray<SharedSlot> slots, bool stacksAwaited)
     {
         IEnumerable<string> origins = slots.Select(static s => s.Origin).OfType<SlotOrigin>()
             .Where(static o => o.Chain.Author is not null)
@@ -134,17 +134,20 @@ internal readonly record struct Assessment(Verdict Verdict, string Reason, Cover
             .Select(static same =>
             {
                 string thread = same.Key.InMainThread ? "Thread#1" : "another thread";
-                string asked = same.Key.AskedBy is { } by && by != same.Key.Author ? $", asked by {by}" : "";
+                string asked = same.Key.AskedBy is not { } by ? ", who asked is not known" : by != same.Key.Author ? $", asked by {by}" : "";
                 string path = same.First().Chain.Path.Length > 1 ? $" ({same.Key.Path})" : "";
                 string when = same.Min(static o => o.BeforeForkNs) is { } before ? $", {before / 1e6:0} ms before the first fork" : "";
                 return $"in {thread} by {same.Key.Author}{asked}{path}{when}";
             });
         string told = string.Join("; ", origins);
-        string unseen = slots.All(static s => s.Origin is null) ? "; who set them was not seen"
-            : slots.FirstOrDefault(static s => s.Origin?.Chain.Author is null) is { } slot ? $"; who set key {slot.Key} is not known: {slot.Origin?.Chain.Detail ?? "the call was not seen with its stack"}"
+        string unseen = slots.All(static s => s.Origin is null) ? (stacksAwaited ? "; who set them is not known yet" : "; who set them was not seen")
+            : slots.FirstOrDefault(static s => s.Origin?.Chain.Author is null) is { } slot ? $"; who set {KeysWithoutAuthor(slots)} is not known: {slot.Origin?.Chain.WhyUnknown ?? "the call was not seen with its stack"}"
             : "";
         return (told.Length > 0 ? $", set {told}" : "") + unseen;
     }
+
+    private static string KeysWithoutAuthor(ImmutableArray<SharedSlot> slots) =>
+        string.Join(", ", slots.Where(static s => s.Origin?.Chain.Author is null).Select(static s => $"key {s.Key}"));
 
     private static string Count(int count, string one, string? many = null) => count == 1 ? $"1 {one}" : $"{count} {many ?? one + "s"}";
 

@@ -85,9 +85,19 @@ public sealed record CallChain(ImmutableArray<CallFrame> Frames, ChainEnd End, s
         }
     }
 
+    /// <summary>Why there is no author, in a clause for people.</summary>
+    public string WhyUnknown =>
+        Detail.Length > 0 ? Detail
+        : Frames.FirstOrDefault(MayBeModule) is { File: { } file } ? $"{file} is no module that is known, and may be one"
+        : "no code of the server is on the stack";
+
     private IEnumerable<string> Modules => Frames.Select(static f => f.Module).OfType<string>();
 
-    private bool IsAllCore => End == ChainEnd.Complete && Frames.Any(static f => f.IsProgram);
+    private bool IsAllCore => End == ChainEnd.Complete && Frames.Any(static f => f.IsProgram) && !Frames.Any(MayBeModule);
+
+    /// <summary>A file that is named as modules are, and not as libraries: the core must not be blamed for what it did.</summary>
+    private static bool MayBeModule(CallFrame frame) =>
+        frame is { Module: null, IsProgram: false } && frame.File.EndsWith(".so", StringComparison.Ordinal) && !frame.File.StartsWith("lib", StringComparison.Ordinal);
 
     /// <summary><c>libpq.so.5.15</c> is <c>libpq</c>.</summary>
     private static string ShortName(string file)

@@ -10,6 +10,8 @@ public sealed class CodeFile : IDisposable
 {
     private static ulong s_lastId;
 
+    private readonly Lazy<string?> _module;
+
     /// <summary>Takes the handle over.</summary>
     /// <param name="handle">The file, open for reading.</param>
     /// <param name="path">Where the process saw it, for people.</param>
@@ -23,6 +25,7 @@ public sealed class CodeFile : IDisposable
         Path = path;
         Key = key;
         Deleted = deleted;
+        _module = new(() => ServerModule.NameOf(Path, Handle));
     }
 
     /// <summary>The open file.</summary>
@@ -36,6 +39,9 @@ public sealed class CodeFile : IDisposable
 
     /// <summary>It was no longer at its path.</summary>
     public bool Deleted { get; }
+
+    /// <summary>The server's own module that it is, or null. Any thread.</summary>
+    public string? Module => _module.Value;
 
     /// <summary>Never given twice, unlike descriptors.</summary>
     internal ulong Id { get; } = Interlocked.Increment(ref s_lastId);

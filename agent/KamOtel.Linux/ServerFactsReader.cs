@@ -39,7 +39,7 @@ public sealed class ServerFactsReader(ProcFs proc)
             return ServerFacts.Unknown;
         }
 
-        ImmutableArray<string> modules = [.. code.Select(static mapping => ServerModule.NameOf(mapping.Path)).OfType<string>().Distinct(StringComparer.Ordinal).Order(StringComparer.Ordinal).Take(MaxModules)];
+        ImmutableArray<string> modules = [.. code.Select(mapping => ModuleOf(root.Tgid, mapping)).OfType<string>().Distinct(StringComparer.Ordinal).Order(StringComparer.Ordinal).Take(MaxModules)];
         (string? kamailio, int? mode) = ReadProgram(root.Tgid, code);
         var facts = new ServerFacts
         {
@@ -120,6 +120,19 @@ public sealed class ServerFactsReader(ProcFs proc)
     private bool TryOpen(int pid, Mapping mapping, [NotNullWhen(true)] out SafeFileHandle? file) =>
         proc.OpenMapping(pid, mapping.Start, mapping.End).TryGet(out file)
         || (mapping is { Deleted: false, Path: ['/', ..] path } && proc.OpenRooted(pid, path).TryGet(out file));
+
+    private string? ModuleOf(int pid, Mapping mapping)
+    {
+        if (ServerModule.NameOf(mapping.Path) is not null || ServerModule.ExportedNameOf(mapping.Path) is null || !TryOpen(pid, mapping, out SafeFileHandle? file))
+        {
+            return ServerModule.NameOf(mapping.Path);
+        }
+
+        using (file)
+        {
+            return ServerModule.NameOf(mapping.Path, file);
+        }
+    }
 
     private (string? Kamailio, int? Mode) ReadProgram(int pid, ImmutableArray<Mapping> code)
     {

@@ -67,8 +67,9 @@ public sealed class CorpusTests
         var drawing = new TraceStory(new StringWriter(), colored: false);
         var spans = new List<TraceSpan>();
         drawing.Drawn = spans.Add;
-        new Replay(reader, drawing.Sink).Run(drawing.Draw);
-        drawing.Finish();
+        var replay = new Replay(reader, drawing.Sink);
+        replay.Run(drawing.Draw);
+        drawing.Finish(replay.EndNs);
 
         TraceSpan root = spans.Single(static s => s.Name.EndsWith(" start", StringComparison.Ordinal));
         TraceSpan modules = root.Children.Single(static s => s.Name == "initialise modules");
@@ -114,7 +115,7 @@ public sealed class CorpusTests
         drawing.Drawn = spans.Add;
         var replay = new Replay(reader, drawing.Sink);
         replay.Run(drawing.Draw);
-        drawing.Finish();
+        drawing.Finish(replay.EndNs);
 
         spans.Count(static s => s.Name.EndsWith(" start", StringComparison.Ordinal)).ShouldBe(1);
         spans.Any(static s => s.Error is not null).ShouldBe(verdict >= Verdict.Hazard);

@@ -150,7 +150,7 @@ public sealed class StartTraceTests
         _made.ShouldBeEmpty();
         Author(call, ByPostgres);
         _made.ShouldHaveSingleItem().Root.Children.ShouldHaveSingleItem().Attributes.Get("kamotel.author").ShouldBe("db_postgres");
-        _starts.Flush(_made.Add);
+        _starts.Flush(0, _made.Add);
         _made.Count.ShouldBe(1);
     }
 

@@ -36,7 +36,7 @@ public sealed class TelemetrySinkTests
     public void When_the_agent_ends_what_waits_is_logged_as_it_is()
     {
         Observation call = Call(3, hasStack: true);
-        _sink.Complete();
+        _sink.Complete(0);
         Taken().ShouldBe([(ItemKind.Call, call.TimeNs, null)]);
     }
 

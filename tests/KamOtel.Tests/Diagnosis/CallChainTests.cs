@@ -76,6 +76,16 @@ public sealed class CallChainTests
     }
 
     [Fact]
+    public void The_core_is_not_blamed_for_what_may_be_a_module()
+    {
+        CallChain chain = Chain(ChainEnd.Complete, "libcrypto.so.3", "libssl.so.3", "libmariadb.so.3", "db_mysql.so mod_init", "kamailio init_modules", "kamailio main");
+        chain.Author.ShouldBeNull();
+        chain.AskedBy.ShouldBeNull();
+        chain.Path.ShouldBeEmpty();
+        chain.WhyUnknown.ShouldBe("db_mysql.so is no module that is known, and may be one");
+    }
+
+    [Fact]
     public void A_complete_chain_that_never_was_in_the_program_names_nobody() =>
         Chain(ChainEnd.Complete, "libcrypto.so.3", "libssl.so.3", "libcurl.so.4", "libc.so.6 start_thread").Author.ShouldBeNull();
 

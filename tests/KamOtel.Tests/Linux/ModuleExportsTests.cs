@@ -29,6 +29,20 @@ public sealed class ModuleExportsTests : IDisposable
         init.FileOffset.ShouldBe(ByReadelf(path));
     }
 
+    [Theory]
+    [InlineData("/opt/modules/htable.so", "htable")]
+    [InlineData("/srv/kamailio-5.6.3/modules/extra/htable.so", "htable")]
+    [InlineData("/usr/lib/kamailio/modules/other.so", "other")]
+    [InlineData("/opt/modules/another.so", null)]
+    [InlineData("/opt/modules/libhtable.so", null)]
+    public void A_module_is_one_wherever_it_lies_by_the_name_that_it_exports(string path, string? name)
+    {
+        string real = $"{Modules}/htable.so";
+        Tools.Require(File.Exists(real), real);
+        using SafeFileHandle file = File.OpenHandle(real);
+        ServerModule.NameOf(path, file).ShouldBe(name);
+    }
+
     [Fact]
     public void All_modules_that_are_installed_can_be_read_but_those_that_go_by_another_name()
     {
