@@ -155,6 +155,20 @@ public sealed class StartTraceTests
     }
 
     [Fact]
+    public void A_start_that_hangs_is_told_as_far_as_it_came()
+    {
+        Step(10, StartStep.Modules);
+        Step(20, StartStep.Module, "htable");
+        _starts.Flush(5000 * Ms, _made.Add);
+        TraceSpan root = _made.ShouldHaveSingleItem().Root;
+        root.Attributes.Get("kamotel.unfinished").ShouldBe(true);
+        root.Error.ShouldBeNull();
+        root.EndNs.ShouldBe(5000 * Ms);
+        TraceSpan hanging = root.Children.ShouldHaveSingleItem().Children.ShouldHaveSingleItem();
+        (hanging.Name, hanging.EndNs).ShouldBe(("initialise htable", 5000 * Ms));
+    }
+
+    [Fact]
     public void It_does_not_wait_for_ever()
     {
         _ = Call(5, hasStack: true);

@@ -1,0 +1,48 @@
+using KamOtel.Agent;
+using KamOtel.Diagnosis;
+using KamOtel.Tests.Diagnosis;
+
+namespace KamOtel.Tests.Agent;
+
+/// <summary>Which servers of a recording are told, and as what.</summary>
+public sealed class ReplayedServersTests
+{
+    private readonly ReplayedServers _servers = new();
+    private readonly Fleet _fleet;
+
+    public ReplayedServersTests() => _fleet = new Fleet(new FleetOptions(), _servers);
+
+    [Fact]
+    public void A_look_at_the_configuration_is_no_server()
+    {
+        Tell(ObservationKind.Exec, 1);
+        _ = _fleet.Snapshot(2);
+        Tell(ObservationKind.Exit, 3, status: 0);
+        _servers.All(_fleet.Snapshot(4)).ShouldBeEmpty();
+    }
+
+    [Theory]
+    [InlineData(255 << 8, "it ended before it was ready: exit code 255")]
+    [InlineData(11, "it ended before it was ready: signal 11 (SIGSEGV)")]
+    public void A_start_that_failed_says_how(int status, string reason)
+    {
+        Tell(ObservationKind.Exec, 1);
+        _ = _fleet.Snapshot(2);
+        Tell(ObservationKind.Exit, 3, status);
+        InstanceSnapshot server = _servers.All(_fleet.Snapshot(4)).ShouldHaveSingleItem();
+        (server.Verdict, server.Reason).ShouldBe((Verdict.Unknown, reason));
+    }
+
+    private void Tell(ObservationKind kind, ulong timeNs, int status = 0) => _fleet.Observe(new Observation
+    {
+        Kind = kind,
+        TimeNs = timeNs,
+        Process = History.Id(10),
+        Tid = 10,
+        Instance = new InstanceId(10, 1),
+        Name = TaskName.From("kamailio"),
+        Watched = true,
+        Status = status,
+        LastThread = kind == ObservationKind.Exit,
+    });
+}
