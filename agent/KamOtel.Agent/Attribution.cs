@@ -20,7 +20,12 @@ internal sealed partial class Attribution(CodeMaps maps, Action wake, Action<dou
     /// <summary>Stacks that may wait, of at most 64 KiB each: more than a server's start has.</summary>
     private const int MaxWaiting = 256;
 
+    private const int MaxKnown = 1024;
+
     private readonly Unwinder _unwinder = new();
+
+    /// <summary>Of the thread that unwinds.</summary>
+    private readonly HashSet<CallChain> _known = [];
     private readonly List<(Observation Call, StackCopy Stack)> _taken = [];
     private readonly BlockingCollection<Request> _requests = new(MaxWaiting);
     private readonly ConcurrentQueue<(Observation Call, CallChain Chain)> _answers = [];
@@ -138,7 +143,7 @@ internal sealed partial class Attribution(CodeMaps maps, Action wake, Action<dou
             CallChain chain;
             try
             {
-                chain = ChainOf(_unwinder.Unwind(request.Space, request.Stack), request.Program);
+                chain = Known(ChainOf(_unwinder.Unwind(request.Space, request.Stack), request.Program));
             }
 #pragma warning disable CA1031 // Whatever a stranger's file provokes: the loop must hear something of each stack.
             catch (Exception e)
@@ -152,6 +157,21 @@ internal sealed partial class Attribution(CodeMaps maps, Action wake, Action<dou
             _answers.Enqueue((request.Call, chain));
             wake();
         }
+    }
+
+    /// <summary>Servers make the same calls at each start: the chains of all of them are one in memory.</summary>
+    private CallChain Known(CallChain chain)
+    {
+        if (_known.TryGetValue(chain, out CallChain? known))
+        {
+            return known;
+        }
+        if (_known.Count >= MaxKnown)
+        {
+            _known.Clear();
+        }
+        _ = _known.Add(chain);
+        return chain;
     }
 
     /// <summary>Once when it begins to fail, and once when that is over.</summary>

@@ -172,7 +172,7 @@ internal sealed class StartTrace(InstanceContext instance)
         attributes.Set("kamotel.author", chain.Author);
         attributes.Set("kamotel.asked_by", chain.AskedBy);
         attributes.Set("kamotel.path", chain.Path.IsEmpty ? null : string.Join(" → ", chain.Path));
-        attributes.Set("code.stacktrace", chain.Frames.IsEmpty ? null : string.Join('\n', chain.Frames));
+        attributes.Set("code.stacktrace", chain.Frames.IsEmpty ? null : chain.Stacktrace);
         if (chain.Author is null)
         {
             attributes.Set("kamotel.chain.end", Words.Of(chain.End));

@@ -297,14 +297,21 @@ internal sealed partial class Watcher : IObservationHandler, IDisposable
         }
         else
         {
-            _maps.Map(process, start, end, offset, FindForStacks(path, inode), mappedNs);
-            // Of a process that is gone there is nothing to watch any more.
-            if (failure.Status == ProcStatus.Gone || !Path.GetFileName(path).StartsWith("libcrypto", StringComparison.Ordinal))
+            CodeFile? known = FindForStacks(path, inode);
+            _maps.Map(process, start, end, offset, known, mappedNs);
+            if (known is not null)
             {
-                return;
+                library = _libraries.Offer(known.Handle, path);
             }
-            library = _libraries.NotOpened(path, failure);
-            opened = false;
+            else if (failure.Status == ProcStatus.Gone || !Path.GetFileName(path).StartsWith("libcrypto", StringComparison.Ordinal))
+            {
+                return; // Of a process that is gone there is nothing to watch any more.
+            }
+            else
+            {
+                library = _libraries.NotOpened(path, failure);
+                opened = false;
+            }
         }
         if (!library.IsLibcrypto)
         {

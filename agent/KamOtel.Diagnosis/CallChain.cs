@@ -53,6 +53,11 @@ public sealed record CallChain(ImmutableArray<CallFrame> Frames, ChainEnd End, s
 
     private static readonly string[] CLibrary = ["libc", "libpthread", "ld-musl-x86_64", "ld-musl-aarch64"];
 
+    private string? _stacktrace;
+
+    /// <summary>The frames, innermost first, one a line. One text for as long as the chain is.</summary>
+    public string Stacktrace => _stacktrace ??= string.Join('\n', Frames);
+
     /// <summary>A chain of no frame.</summary>
     public static CallChain Unknown(ChainEnd end, string detail) => new([], end, detail);
 
@@ -124,5 +129,5 @@ public sealed record CallChain(ImmutableArray<CallFrame> Frames, ChainEnd End, s
     public bool Equals(CallChain? other) => other is not null && End == other.End && Detail == other.Detail && Frames.SequenceEqual(other.Frames);
 
     /// <inheritdoc/>
-    public override int GetHashCode() => HashCode.Combine(End, Detail, Frames.Length);
+    public override int GetHashCode() => HashCode.Combine(End, Detail, Frames.Length, Frames.IsEmpty ? 0 : Frames[^1].GetHashCode(), Frames.Length < 2 ? 0 : Frames[1].GetHashCode());
 }
