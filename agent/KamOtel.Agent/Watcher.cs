@@ -299,7 +299,7 @@ internal sealed partial class Watcher : IObservationHandler, IDisposable
         {
             CodeFile? known = FindForStacks(path, inode);
             _maps.Map(process, start, end, offset, known, mappedNs);
-            if (known is not null)
+            if (known is not null && failure.Status == ProcStatus.Gone)
             {
                 library = _libraries.Offer(known.Handle, path);
             }
