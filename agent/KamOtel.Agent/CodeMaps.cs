@@ -188,6 +188,5 @@ internal sealed class CodeMaps : IDisposable
             }
             return null;
         }
-
     }
 }

@@ -123,9 +123,15 @@ public sealed class ServerFactsReader(ProcFs proc)
 
     private string? ModuleOf(int pid, Mapping mapping)
     {
-        if (ServerModule.NameOf(mapping.Path) is not null || ServerModule.ExportedNameOf(mapping.Path) is null || !TryOpen(pid, mapping, out SafeFileHandle? file))
+        if (ServerModule.NameOf(mapping.Path) is { } known)
         {
-            return ServerModule.NameOf(mapping.Path);
+            return known;
+        }
+
+        // Only what is named as modules are is opened.
+        if (ServerModule.ExportedNameOf(mapping.Path) is null || !TryOpen(pid, mapping, out SafeFileHandle? file))
+        {
+            return null;
         }
 
         using (file)
