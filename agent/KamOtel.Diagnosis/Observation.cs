@@ -39,6 +39,9 @@ public enum ObservationKind : ushort
     /// <summary>A function of the server itself was entered: a step of its start.</summary>
     Entered = 12,
 
+    /// <summary>The server's memory manager is about to log a complaint.</summary>
+    Complained = 13,
+
     /// <summary>A process found in <c>/proc</c> that runs already: not an event, and nothing is known of its past.</summary>
     Seeded = 32,
 }
@@ -94,10 +97,10 @@ public readonly record struct Observation
     /// <summary>SetLocal, SetLocalEx: the value set. InitLocal: the cleanup function.</summary>
     public ulong Value { get; init; }
 
-    /// <summary>Entered: the address of the function in the process.</summary>
+    /// <summary>Entered, Complained: the address of the code in the process.</summary>
     public ulong Address { get; init; }
 
-    /// <summary>Thread-local calls: the stack was copied, and <see cref="Fleet.Attributed"/> will tell who called.</summary>
+    /// <summary>Thread-local calls and FatalSignal: the stack was copied, and <see cref="Fleet.Attributed"/> will tell who called.</summary>
     public bool HasStack { get; init; }
 
     /// <summary>The thread is the process's main thread, Thread#1 (its tid equals its tgid).</summary>
