@@ -83,6 +83,10 @@ internal sealed class RecordingReader : IDisposable
                 case EndLine end:
                     End = end;
                     Lines++;
+                    if (HasMore())
+                    {
+                        Problem = "after its last line there is more, as of a second recording in the same file";
+                    }
                     return null;
                 case GapLine gap:
                     Lost = gap.Count;
@@ -202,22 +206,37 @@ internal sealed class RecordingReader : IDisposable
                     Array.Resize(ref _buffer, _buffer.Length * 2);
                 }
             }
-            int read;
-            try
-            {
-                read = _gzip.Read(_buffer, _end, _buffer.Length - _end);
-            }
-            catch (Exception e) when (e is InvalidDataException or IOException)
-            {
-                // Cut within a member, or damaged: either way the rest is not there.
-                read = 0;
-            }
+            int read = Fill();
             if (read == 0)
             {
                 Fail(searched > 0 ? "it ends within a line" : "it ends without its last line");
                 return default;
             }
             _end += read;
+        }
+    }
+
+    private bool HasMore()
+    {
+        if (_start == _end)
+        {
+            (_start, _end) = (0, 0);
+            _end = Fill();
+        }
+        return _start < _end;
+    }
+
+    /// <summary>Reads behind what is there already; 0 at the end.</summary>
+    private int Fill()
+    {
+        try
+        {
+            return _gzip.Read(_buffer, _end, _buffer.Length - _end);
+        }
+        catch (Exception e) when (e is InvalidDataException or IOException)
+        {
+            // Cut within a member, or damaged: either way the rest is not there.
+            return 0;
         }
     }
 

@@ -238,6 +238,17 @@ public sealed class RecordingTests
     }
 
     [Fact]
+    public void What_follows_the_end_is_not_passed_over_in_silence()
+    {
+        byte[] one = Write([new AdvancedInput(7)]);
+        using RecordingReader reader = Read([.. one, .. one]);
+        var replay = new Replay(reader, sink: null);
+        replay.Run();
+        replay.Inputs.ShouldBe(1);
+        ReplayCommand.Remarks(replay, reader).ShouldHaveSingleItem().ShouldContain("after its last line there is more");
+    }
+
+    [Fact]
     public void A_line_without_end_takes_bounded_memory()
     {
         // A gigabyte of one line in a megabyte.
