@@ -162,6 +162,15 @@ internal sealed class AgentProcess : IAsyncDisposable
     /// <inheritdoc/>
     public async ValueTask DisposeAsync()
     {
+        if (Program.Alive && Libc.Send(Pid, Signal.Terminate))
+        {
+            // Killed, it stays for seconds, while the kernel takes away one probe after the other.
+            using var patience = new CancellationTokenSource(TimeSpan.FromSeconds(10));
+            while (Program.Alive && !patience.IsCancellationRequested)
+            {
+                await Task.Delay(10);
+            }
+        }
         await Program.DisposeAsync();
         _client.Dispose();
         _scratch.Dispose();

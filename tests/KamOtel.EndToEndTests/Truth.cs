@@ -25,14 +25,10 @@ internal sealed record Truth(string Verdict, TrueSlot[] SharedSlots, int[] Proce
     public static async Task<Truth> Of(int root)
     {
         int[] processes = [root, .. await Settled(root)];
-        var held = new List<Held>();
-        foreach (int process in processes)
-        {
-            held.AddRange(await Pointers(process));
-        }
+        Held[][] held = await Task.WhenAll(processes.Select(Pointers));
         Proc.Descendants(root).Order().ToArray().ShouldBe(processes[1..], customMessage: "processes came or went while GDB looked");
         processes.ShouldAllBe(static process => Proc.Alive(process));
-        return Judge(root, processes, held);
+        return Judge(root, processes, [.. held.SelectMany(static slots => slots)]);
     }
 
     // A worker may answer before the last one is forked.
