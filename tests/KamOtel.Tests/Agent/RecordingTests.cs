@@ -123,6 +123,8 @@ public sealed class RecordingTests
                 var journal = new Journal();
                 var history = new History(journal: journal);
                 Play(history, steps);
+                _ = history.Fleet.Snapshot(history.Now);
+                history.Fleet.Finish();
                 FleetSnapshot end = history.Fleet.Snapshot(history.Now);
 
                 using RecordingReader reader = Read(Write([.. journal.Inputs], history.Now));
@@ -132,6 +134,8 @@ public sealed class RecordingTests
 
                 replay.Inputs.ShouldBe(journal.Inputs.Count);
                 sink.Told.ShouldBe(history.Sink.Told);
+                sink.Crashes.ShouldBe(history.Sink.Crashes);
+                sink.Complaints.ShouldBe(history.Sink.Complaints);
                 sink.Times.ShouldBe(history.Sink.Times);
                 sink.Verdicts.Select(static v => (v.Before, Shown(v.Now))).ShouldBe(history.Sink.Verdicts.Select(static v => (v.Before, Shown(v.Now))));
                 replay.State.Fleet.TimeNs.ShouldBe(end.TimeNs);
