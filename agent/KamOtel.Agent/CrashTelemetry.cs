@@ -36,6 +36,7 @@ internal static class CrashTelemetry
             attributes.Set("kamotel.chain.detail", crash.Chain.WhyUnknown);
         }
         Add(attributes, crash.LastCall);
+        attributes.Set("kamotel.inherited_slots", (long)crash.InheritedSlots);
         return attributes;
     }
 

@@ -256,7 +256,7 @@ internal static class EventLog
                 return ("kamotel.process.exit", bySignal ? LogLevel.Error : LogLevel.Warning, $"{Words.Of(item.Role)} ended with {Words.OfStatus(observation.Status)}");
             case ItemKind.Crashed:
                 attributes.AddRange(CrashTelemetry.AttributesOf(item.Crash!));
-                return ("kamotel.crash", LogLevel.Error, $"{Words.Of(item.Crash!)}; last OpenSSL call: {Words.Of(item.Crash!.LastCall)}");
+                return ("kamotel.crash", LogLevel.Error, $"{Words.Of(item.Crash!)}; last OpenSSL call: {Words.OfPast(item.Crash!)}");
             case ItemKind.Complained:
                 (Complaint complaint, ComplaintContext context) = item.Complaint!.Value;
                 attributes.AddRange(CrashTelemetry.AttributesOf(complaint, in context));

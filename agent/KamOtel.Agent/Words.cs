@@ -76,8 +76,12 @@ internal static class Words
         _ => "",
     };
 
+    /// <summary>How what a process did before its crash reads: <c>none was seen; 2 slots were inherited</c>.</summary>
+    public static string OfPast(Crash crash) =>
+        $"{Of(crash.LastCall)}{(crash.InheritedSlots is 0 ? "" : crash.InheritedSlots is 1 ? "; 1 slot was inherited" : $"; {crash.InheritedSlots} slots were inherited")}";
+
     /// <summary>How the last thread-local call reads: <c>set_local of err_state, 12.3 ms before</c>.</summary>
-    public static string Of(LastCall? call) =>
+    private static string Of(LastCall? call) =>
         call is null ? "none was seen"
         : $"{Of(call.Call)}{(call.Slot is { } slot ? $" of {slot}" : call.Key is { } key ? $" of key {key}" : "")}, {(call.BeforeNs / 1e6).ToString("0.0", System.Globalization.CultureInfo.InvariantCulture)} ms before";
 

@@ -29,6 +29,12 @@ public sealed record Crash(ProcessId Process, ProcessRole Role, int Signal, ulon
     /// <summary>The thread-local call that the process made last; null when none was seen.</summary>
     public LastCall? LastCall { get; init; }
 
+    /// <summary>
+    /// Slots of its Thread#1 that still held the pointer that the parent had at the fork: a worker that never set its own has
+    /// no last call, and that is the hazard.
+    /// </summary>
+    public int InheritedSlots { get; init; }
+
     /// <summary>The innermost of the server's modules on the stack, or <see cref="CallChain.Core"/>; null when it is not known.</summary>
     public string? Module => Chain.Author;
 

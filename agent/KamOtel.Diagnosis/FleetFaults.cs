@@ -71,6 +71,7 @@ public sealed partial class Fleet
         _ = _crashes.TryAdd(process.Id, new PendingCrash(instance, process, observation)
         {
             LastCall = LastCallOf(instance, process, observation.TimeNs),
+            InheritedSlots = InheritedSlotsOf(process),
             Chain = observation.HasStack ? null : CallChain.Unknown(ChainEnd.NotCopied, "its stack was not copied"),
         });
     }
@@ -87,6 +88,7 @@ public sealed partial class Fleet
         crash ??= new PendingCrash(instance, process, exit)
         {
             LastCall = LastCallOf(instance, process, exit.TimeNs),
+            InheritedSlots = InheritedSlotsOf(process),
             Chain = CallChain.Unknown(ChainEnd.NotCopied, "the kernel did not tell of the signal, so its stack was not copied"),
         };
         crash.Tid = told ? crash.Fatal.Tid : null;
@@ -130,6 +132,7 @@ public sealed partial class Fleet
         {
             Tid = pending.Tid,
             LastCall = pending.LastCall,
+            InheritedSlots = pending.InheritedSlots,
         };
         instance.Faults.Add(crash);
         Counters target = Target(instance.Context.Target);
@@ -147,6 +150,8 @@ public sealed partial class Fleet
             _sink.Complained(instance.Context, in observation, complaint, in context, instance.Faults.Snapshot());
         }
     }
+
+    private static int InheritedSlotsOf(TrackedProcess process) => process.MainThreadSlots.Values.Count(static s => s is { Inherited: true, IsPointer: true });
 
     private static LastCall? LastCallOf(Instance instance, TrackedProcess process, ulong timeNs)
     {
@@ -176,6 +181,8 @@ public sealed partial class Fleet
         public Observation Fatal { get; } = fatal;
 
         public LastCall? LastCall { get; init; }
+
+        public int InheritedSlots { get; init; }
 
         public int? Tid { get; set; }
 

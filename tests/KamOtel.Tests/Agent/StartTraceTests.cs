@@ -241,7 +241,7 @@ public sealed class StartTraceTests
         [
             "process.pid 12", "thread.id 13", "process.executable.name kamailio", "kamotel.target /etc/kamailio/kamailio.cfg", "kamotel.instance 10@1",
             "kamotel.signal SIGSEGV", "kamotel.role worker", "kamotel.module htable", "code.stacktrace htable.so mod_init+0x20",
-            "kamotel.last_call set_local", "kamotel.last_call.key 3", "kamotel.last_call.slot err_state", "kamotel.last_call.before 0.002",
+            "kamotel.last_call set_local", "kamotel.last_call.key 3", "kamotel.last_call.slot err_state", "kamotel.last_call.before 0.002", "kamotel.inherited_slots 0",
             "kamotel.runbook.url docs/runbooks/crash.md",
         ]);
     }

@@ -128,8 +128,11 @@ public sealed class CrashTests
     }
 
     [Fact]
-    public void A_process_that_made_no_call_has_no_last_call() =>
-        new History().Exec(Root).Set(Root).Fork(Root, 11).Fork(Root, 12).Exit(12, SigSegv).Sink.Crashes.Single().LastCall.ShouldBeNull();
+    public void A_process_that_made_no_call_has_no_last_call_but_what_it_inherited()
+    {
+        History h = new History().Exec(Root).Set(Root).Set(Root, 3).Fork(Root, 11).Fork(Root, 12).Set(11).Exit(12, SigSegv).Dying(11, SigSegv, Copy(11)).Exit(11, SigSegv);
+        h.Sink.Crashes.Select(static c => (c.LastCall is null, c.InheritedSlots)).ShouldBe([(true, 2), (false, 1)]);
+    }
 
     [Fact]
     public void Without_a_shared_slot_it_is_blamed_on_nothing_and_reported()
