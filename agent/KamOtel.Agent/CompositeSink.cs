@@ -1,3 +1,4 @@
+using System.Collections.Immutable;
 using KamOtel.Diagnosis;
 
 namespace KamOtel.Agent;
@@ -39,6 +40,18 @@ internal sealed class CompositeSink(IFleetSink first, IFleetSink second) : IFlee
     {
         first.Exited(instance, in observation, role);
         second.Exited(instance, in observation, role);
+    }
+
+    public void Crashed(InstanceContext instance, Crash crash, ImmutableArray<Fault> faults)
+    {
+        first.Crashed(instance, crash, faults);
+        second.Crashed(instance, crash, faults);
+    }
+
+    public void Complained(InstanceContext instance, in Observation observation, Complaint complaint, in ComplaintContext context, ImmutableArray<Fault> faults)
+    {
+        first.Complained(instance, in observation, complaint, in context, faults);
+        second.Complained(instance, in observation, complaint, in context, faults);
     }
 
     public void Ready(InstanceContext instance, InstanceSnapshot snapshot)

@@ -20,6 +20,10 @@ internal sealed class Exemplars
     public void Judged(string target, Verdict verdict, ActivityTraceId trace) =>
         _traces[KeyOf("kamotel.verdicts", [target, Words.Of(verdict)])] = trace;
 
+    /// <summary>A process crashed.</summary>
+    public void Crashed(string target, Crash crash, ActivityTraceId trace) =>
+        _traces[KeyOf("kamotel.crashes", [target, Words.SignalName(crash.Signal), Words.Of(crash.Role), crash.Module ?? ""])] = trace;
+
     /// <summary>The trace for a sample of an instrument, or null.</summary>
     public ActivityTraceId? For(Instrument instrument, in Sample sample) =>
         _traces.TryGetValue(KeyOf(instrument.Name, sample.Attributes), out ActivityTraceId trace) ? trace : null;

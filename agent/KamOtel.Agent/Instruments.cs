@@ -72,6 +72,12 @@ internal sealed class Instruments : IDisposable
         Counter("kamotel.forks", "{fork}", "Processes forked by watched processes.", ["target"], static s => s.Fleet.Targets.Select(static t => new Sample(t.Forks, t.Target))),
         Counter("kamotel.exits", "{exit}", "Watched processes that ended, by how they ended.", ["target", "status"], static s =>
             s.Fleet.Targets.SelectMany(static t => t.Exits.Select((n, kind) => new Sample(n, t.Target, Words.Of((ExitKind)kind))))),
+        Counter("kamotel.crashes", "{crash}", "Watched processes that crashed, by signal, role and the module that crashed; empty where it is not known.", ["target", "signal", "role", "module"], static s =>
+            s.Fleet.Targets.SelectMany(static t => t.Crashes.Select(c => new Sample(c.Count, t.Target, Words.SignalName(c.Signal), Words.Of(c.Role), c.Module)))),
+        Counter("kamotel.memory.complaints", "{complaint}", "Damage that the servers' memory managers complained of, by the module that called them; empty where it is not known.", ["target", "complaint", "module"], static s =>
+            s.Fleet.Targets.SelectMany(static t => t.Complaints.Where(static c => c.Kind != ComplaintKind.OutOfSharedMemory).Select(c => new Sample(c.Count, t.Target, Words.Of(c.Kind), c.Module)))),
+        Counter("kamotel.shared_memory.allocation_failures", "{failure}", "Times that there was no room in a server's shared memory, by the module that asked for it; empty where it is not known.", ["target", "module"], static s =>
+            s.Fleet.Targets.SelectMany(static t => t.Complaints.Where(static c => c.Kind == ComplaintKind.OutOfSharedMemory).Select(c => new Sample(c.Count, t.Target, c.Module)))),
         Gauge("kamotel.instances", "{instance}", "Running servers.", ["target"], static s => ByTarget(s, static t => t.Count())),
         Gauge("kamotel.instance.verdict", "1", "1 for the verdict in force, 0 for the others; the worst of the target's instances.", ["target", "verdict"], static s =>
             s.Fleet.Instances.GroupBy(static i => i.Target).SelectMany(static t =>

@@ -55,6 +55,7 @@ internal sealed record RecordedFleet(ulong SettleNs = 0, ulong InspectEveryNs = 
 [JsonDerivedType(typeof(DueLine), "due")]
 [JsonDerivedType(typeof(InspectedLine), "inspected")]
 [JsonDerivedType(typeof(DyingLine), "dying")]
+[JsonDerivedType(typeof(ComplainedLine), "complained")]
 [JsonDerivedType(typeof(ConfirmedLine), "confirmed")]
 [JsonDerivedType(typeof(AgentLine), "agent")]
 [JsonDerivedType(typeof(GapLine), "gap")]
@@ -90,6 +91,13 @@ internal abstract record InputLine : RecordingLine
             At = i.DoneNs,
         },
         DyingInput i => new DyingLine { Copy = RecordedInspection.Of(i.Copy) }.With(i.Observation),
+        ComplainedInput i => new ComplainedLine
+        {
+            Complaint = i.Complaint.Kind,
+            Memory = i.Complaint.Address is { } address ? new Hex(address) : null,
+            Module = i.Complaint.Module,
+            Caller = i.Complaint.Caller,
+        }.With(i.Observation),
         ConfirmedInput i => new ConfirmedLine { Instance = i.Instance, Uses = [.. i.Uses.Select(static u => new RecordedUse(u.Process, u.Key, u.Count))], Window = i.WindowNs, At = i.TimeNs },
         _ => throw new ArgumentException($"{input.GetType().Name} has no line", nameof(input)),
     };
@@ -279,6 +287,20 @@ internal sealed record DyingLine : ObservationLine
     public override FleetInput ToInput() => new DyingInput(ToObservation(), Copy.ToInspection());
 }
 
+internal sealed record ComplainedLine : ObservationLine
+{
+    public ComplaintKind Complaint { get; init; }
+
+    /// <summary>The address that it is about.</summary>
+    public Hex? Memory { get; init; }
+
+    public string? Module { get; init; }
+
+    public string? Caller { get; init; }
+
+    public override FleetInput ToInput() => new ComplainedInput(ToObservation(), new Complaint(Complaint, Memory?.Value, Module, Caller));
+}
+
 internal sealed record ConfirmedLine : InputLine
 {
     /// <summary>More than can be counted in any window; sums of it stay sums.</summary>
@@ -445,7 +467,7 @@ internal readonly record struct Hex(ulong Value);
     [
         typeof(HexConverter), typeof(ProcessIdConverter), typeof(InstanceIdConverter), typeof(PlainTextConverter),
         typeof(WordConverter<ObservationKind>), typeof(WordConverter<ChainEnd>), typeof(WordConverter<StartStep>),
-        typeof(WordConverter<InspectionStatus>), typeof(WordConverter<SlotOwner>), typeof(WordConverter<RecordingEnd>),
+        typeof(WordConverter<InspectionStatus>), typeof(WordConverter<SlotOwner>), typeof(WordConverter<RecordingEnd>), typeof(WordConverter<ComplaintKind>),
     ])]
 [JsonSerializable(typeof(RecordingHeader))]
 [JsonSerializable(typeof(RecordingLine))]

@@ -1,3 +1,4 @@
+using System.Collections.Immutable;
 using KamOtel.Diagnosis;
 using KamOtel.Linux;
 
@@ -67,6 +68,7 @@ internal sealed class Replay
                 break;
             }
         }
+        _fleet.Finish();
         ulong end = Math.Max(_fleet.NowNs, _reader.End?.At ?? 0);
         EndNs = end;
         FleetSnapshot fleet = _fleet.Snapshot(end);
@@ -117,6 +119,11 @@ internal sealed class ReplayedServers : IFleetSink
     {
     }
 
+    /// <summary>A server tells of its end before its crash is known.</summary>
+    public void Crashed(InstanceContext instance, Crash crash, ImmutableArray<Fault> faults) => Keep(instance, faults);
+
+    public void Complained(InstanceContext instance, in Observation observation, Complaint complaint, in ComplaintContext context, ImmutableArray<Fault> faults) => Keep(instance, faults);
+
     public void Ready(InstanceContext instance, InstanceSnapshot snapshot) => Keep(snapshot);
 
     public void VerdictChanged(InstanceContext instance, InstanceSnapshot snapshot, Verdict before, ulong timeNs) => Keep(snapshot);
@@ -144,11 +151,23 @@ internal sealed class ReplayedServers : IFleetSink
         }
     }
 
+    private void Keep(InstanceContext instance, ImmutableArray<Fault> faults)
+    {
+        if (_told.TryGetValue(instance.Id, out InstanceSnapshot? known))
+        {
+            _told[instance.Id] = known with { Faults = faults };
+        }
+    }
+
     private void Keep(InstanceSnapshot snapshot)
     {
         if (!_told.TryGetValue(snapshot.Id, out InstanceSnapshot? before) || before.Verdict < Verdict.Hazard || snapshot.Verdict >= before.Verdict)
         {
             _told[snapshot.Id] = snapshot;
+        }
+        else
+        {
+            _told[snapshot.Id] = before with { Faults = snapshot.Faults };
         }
     }
 }

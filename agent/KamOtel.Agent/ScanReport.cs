@@ -28,6 +28,7 @@ internal sealed record ScannedInstance(
     ImmutableArray<string> Modules,
     int? TlsThreadsMode,
     ImmutableArray<ScannedSlot> SharedSlots,
+    ImmutableArray<ScannedFault> Faults,
     ImmutableArray<string> Advice,
     ScannedCoverage Coverage)
 {
@@ -42,6 +43,7 @@ internal sealed record ScannedInstance(
         instance.Facts.Modules,
         instance.Facts.TlsThreadsMode,
         [.. instance.SharedSlots.Select(ScannedSlot.Of)],
+        [.. instance.Faults.Select(ScannedFault.Of)],
         Advice: [],
         ScannedCoverage.Of(instance));
 }
@@ -52,6 +54,22 @@ internal sealed record ScannedSlot(
 {
     public static ScannedSlot Of(SharedSlot slot) =>
         new(slot.Key, $"0x{slot.Value:x}", slot.Memory.Name, [.. slot.Holders.Select(static h => h.Tgid)], slot.Name, slot.Origin?.Chain.Author, slot.Origin?.Chain.AskedBy);
+}
+
+/// <summary>Crashes, or complaints of the memory manager, that are alike. A scan has none, as it watches nothing.</summary>
+internal sealed record ScannedFault(
+    string Kind, string? Signal, string? Complaint, string Role, string? Module, string? Caller, string? Address, long Count, int LastPid)
+{
+    public static ScannedFault Of(Fault fault) => new(
+        fault.Signal is null ? "complaint" : "crash",
+        fault.Signal is { } signal ? Words.SignalName(signal) : null,
+        fault.Complaint is { } complaint ? Words.Of(complaint) : null,
+        Words.Of(fault.Role),
+        fault.Module,
+        fault.Caller,
+        fault.Address is { } address ? Words.Of(address) : null,
+        fault.Count,
+        fault.Process.Tgid);
 }
 
 /// <summary>What could be seen.</summary>

@@ -9,6 +9,9 @@ internal sealed class ScanTable(TextWriter output, bool colored)
     /// <summary>More process identifiers than this tell nobody anything.</summary>
     private const int MaxHolders = 8;
 
+    /// <summary>Kinds of faults; --json has all.</summary>
+    private const int MaxFaults = 8;
+
     private static readonly string[] Titles = ["VERDICT", "ROOT", "PROCESSES", "KAMAILIO", "OPENSSL", "TARGET"];
 
     public void Print(IReadOnlyList<InstanceSnapshot> instances)
@@ -37,6 +40,14 @@ internal sealed class ScanTable(TextWriter output, bool colored)
             string name = slot.Name is { } known ? $" ({known})" : "";
             string author = slot.Origin?.Chain.Author is { } module ? $", set by {module}" : "";
             yield return $"key {slot.Key}{name} = 0x{slot.Value:x} in {slot.Memory.Name}{author}, held by {string.Join(", ", slot.Holders.Take(MaxHolders).Select(static h => h.Tgid))}{more}";
+        }
+        foreach (Fault fault in instance.Faults.Take(MaxFaults))
+        {
+            yield return Words.Of(fault);
+        }
+        if (instance.Faults.Length > MaxFaults)
+        {
+            yield return $"… and {instance.Faults.Skip(MaxFaults).Sum(static f => f.Count)} crashes and complaints of {instance.Faults.Length - MaxFaults} other kinds";
         }
         ServerFacts facts = instance.Facts;
         string modules = facts.Modules.IsDefaultOrEmpty ? "none known" : string.Join(", ", facts.Modules);

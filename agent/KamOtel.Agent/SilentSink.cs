@@ -1,3 +1,4 @@
+using System.Collections.Immutable;
 using KamOtel.Diagnosis;
 
 namespace KamOtel.Agent;
@@ -28,6 +29,14 @@ internal sealed class SilentSink : IFleetSink
     }
 
     public void Exited(InstanceContext instance, in Observation observation, ProcessRole role)
+    {
+    }
+
+    public void Crashed(InstanceContext instance, Crash crash, ImmutableArray<Fault> faults)
+    {
+    }
+
+    public void Complained(InstanceContext instance, in Observation observation, Complaint complaint, in ComplaintContext context, ImmutableArray<Fault> faults)
     {
     }
 

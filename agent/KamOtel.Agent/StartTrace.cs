@@ -25,6 +25,7 @@ internal sealed class StartTrace(InstanceContext instance)
 
     private readonly List<TraceEvent> _events = [];
     private readonly List<(Observation Call, CallContext Context, CallChain? Chain)> _calls = [];
+    private readonly List<TraceSpan> _crashes = [];
     private readonly List<(ulong TimeNs, StartStep Step, string? Module, ProcessId Process)> _steps = [];
     private readonly Dictionary<(ProcessId, int, ulong), Action<CallChain>> _awaited = [];
     private long _eventsLeft;
@@ -112,6 +113,29 @@ internal sealed class StartTrace(InstanceContext instance)
         }
     }
 
+    /// <summary>A crash while the server starts.</summary>
+    public void AddCrash(in TelemetryItem item)
+    {
+        if (_crashes.Count < MaxEvents)
+        {
+            _crashes.Add(CrashTelemetry.SpanOf(instance, item.Crash!));
+        }
+        else
+        {
+            _eventsLeft++;
+        }
+    }
+
+    public void AddComplaint(in TelemetryItem item)
+    {
+        var attributes = new TraceAttributes();
+        attributes.Set("process.pid", (long)item.Observation.Process.Tgid);
+        attributes.Set("thread.id", (long)item.Observation.Tid);
+        (Complaint complaint, ComplaintContext context) = item.Complaint!.Value;
+        attributes.AddRange(CrashTelemetry.AttributesOf(complaint, in context));
+        _ = AddEvent(new TraceEvent("memory complaint", item.TimeNs, attributes));
+    }
+
     public void EndReady(in TelemetryItem item)
     {
         _ready = item.Snapshot;
@@ -159,6 +183,7 @@ internal sealed class StartTrace(InstanceContext instance)
             TraceSpan parent = modules.Find(m => call.TimeNs >= m.StartNs && call.TimeNs < m.EndNs) ?? root;
             parent.Children.Add(CallSpan(in call, context, chain));
         }
+        root.Children.AddRange(_crashes);
         foreach (TraceSpan span in root.All())
         {
             span.Children.Sort(static (a, b) => a.StartNs.CompareTo(b.StartNs));
@@ -314,6 +339,9 @@ internal sealed class StartTraces(TelemetryCounters counters)
     /// <summary>More servers than ever start at once on a host.</summary>
     private const int MaxStarts = 1024;
 
+    /// <summary>More servers than end before the crash of one is known.</summary>
+    private const int MaxEnded = 64;
+
     /// <summary>How long a start that is over waits for the authors of its last calls.</summary>
     private const ulong HoldNs = 3_000_000_000;
 
@@ -322,12 +350,14 @@ internal sealed class StartTraces(TelemetryCounters counters)
     /// <summary>Starts that are over, of servers that live: what comes later belongs to their traces.</summary>
     private readonly Dictionary<InstanceId, StartTrace> _over = [];
 
+    /// <summary>Starts of the servers that ended last.</summary>
+    private readonly List<(InstanceId Id, StartTrace Trace)> _ended = [];
+
     /// <summary>Starts that are over and wait.</summary>
     private readonly List<(InstanceId Id, StartTrace Trace)> _held = [];
 
-    /// <summary>The trace that an instance's start is told in, while it lives.</summary>
-    public ActivityTraceId? TraceOf(InstanceId id) =>
-        (_starts.GetValueOrDefault(id) ?? _over.GetValueOrDefault(id))?.TraceId;
+    /// <summary>The trace that an instance's start is told in, while it lives and a little longer.</summary>
+    public ActivityTraceId? TraceOf(InstanceId id) => StartOf(id)?.TraceId;
 
     /// <summary>Takes what happened; hands out the spans that it makes.</summary>
     public void Take(in TelemetryItem item, Action<SpanItem> made)
@@ -361,6 +391,12 @@ internal sealed class StartTraces(TelemetryCounters counters)
             case ItemKind.Exited:
                 start.AddExit(in item);
                 break;
+            case ItemKind.Crashed:
+                start.AddCrash(in item);
+                break;
+            case ItemKind.Complained:
+                start.AddComplaint(in item);
+                break;
             case ItemKind.Verdict:
                 start.AddVerdict(in item);
                 break;
@@ -373,6 +409,7 @@ internal sealed class StartTraces(TelemetryCounters counters)
             case ItemKind.Ended:
                 start.EndEarly(in item);
                 _ = _starts.Remove(id);
+                Remember(id, start);
                 End(id, start, made);
                 break;
             default:
@@ -450,13 +487,33 @@ internal sealed class StartTraces(TelemetryCounters counters)
                 Flush(item.Instance.Id, made);
                 made(new SpanItem(VerdictSpan(in item), _over.GetValueOrDefault(item.Instance.Id)));
                 break;
+            case ItemKind.Crashed:
+                Flush(item.Instance.Id, made);
+                made(new SpanItem(CrashTelemetry.SpanOf(item.Instance, item.Crash!), StartOf(item.Instance.Id)));
+                break;
             case ItemKind.Ended:
-                _ = _over.Remove(item.Instance.Id);
+                if (_over.Remove(item.Instance.Id, out StartTrace? over))
+                {
+                    Remember(item.Instance.Id, over);
+                }
                 break;
             default:
                 break;
         }
     }
+
+    /// <summary>A crash may be told of when the server is gone.</summary>
+    private void Remember(InstanceId id, StartTrace start)
+    {
+        if (_ended.Count >= MaxEnded)
+        {
+            _ended.RemoveAt(0);
+        }
+        _ended.Add((id, start));
+    }
+
+    private StartTrace? StartOf(InstanceId id) =>
+        _starts.GetValueOrDefault(id) ?? _over.GetValueOrDefault(id) ?? _ended.FindLast(e => e.Id == id).Trace;
 
     private void Flush(InstanceId id, Action<SpanItem> made)
     {

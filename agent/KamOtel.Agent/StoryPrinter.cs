@@ -1,3 +1,4 @@
+using System.Collections.Immutable;
 using KamOtel.Diagnosis;
 
 namespace KamOtel.Agent;
@@ -64,6 +65,12 @@ internal sealed class StoryPrinter(TextWriter output, bool colored) : IFleetSink
 
     public void Exited(InstanceContext instance, in Observation observation, ProcessRole role) =>
         Print(instance, observation.TimeNs, observation.Process.Tgid, observation.Tid, "exit", $"{Words.Of(role)}: {Words.OfStatus(observation.Status)}", (observation.Status & 0x7f) is not 0 and not 15 ? Red : Dim);
+
+    public void Crashed(InstanceContext instance, Crash crash, ImmutableArray<Fault> faults) =>
+        Print(instance, crash.TimeNs, crash.Process.Tgid, crash.Tid ?? crash.Process.Tgid, "crash", $"{Words.Of(crash)}{(crash.Module is null ? $"; in which module is not known: {crash.Chain.WhyUnknown}" : "")}; last OpenSSL call: {Words.OfPast(crash)}", Red);
+
+    public void Complained(InstanceContext instance, in Observation observation, Complaint complaint, in ComplaintContext context, ImmutableArray<Fault> faults) =>
+        Print(instance, observation.TimeNs, observation.Process.Tgid, observation.Tid, "complaint", Words.Of(complaint, in context), complaint.IsDamage ? Red : Yellow);
 
     public void Ready(InstanceContext instance, InstanceSnapshot snapshot) =>
         Print(instance, snapshot.ReadyNs ?? instance.StartedNs, snapshot.Root.Tgid, snapshot.Root.Tgid, "ready", $"{snapshot.Processes.Count(static p => p.Role == ProcessRole.Worker)} workers; {snapshot.MainThreadCallsBeforeFork} set_local calls in Thread#1 of root before the first fork", Bold);

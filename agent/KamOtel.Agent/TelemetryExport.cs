@@ -203,12 +203,15 @@ internal static class EventLog
     public static void Write(ILogger log, in TelemetryItem item)
     {
         var attributes = new EventAttributes(WallClock.ToTime(item.TimeNs));
-        Observation observation = item.Observation;
-        if (observation.Process.Tgid != 0)
+        (ProcessId process, int? tid) = item.Crash is { } crash ? (crash.Process, crash.Tid) : (item.Observation.Process, item.Observation.Tid);
+        if (process.Tgid != 0)
         {
-            attributes.Add("process.pid", (long)observation.Process.Tgid);
-            attributes.Add("process.creation.time", WallClock.ToTime(observation.Process.StartTicks * ProcessId.NanosecondsPerTick).ToString("O", CultureInfo.InvariantCulture));
-            attributes.Add("thread.id", (long)observation.Tid);
+            attributes.Add("process.pid", (long)process.Tgid);
+            attributes.Add("process.creation.time", WallClock.ToTime(process.StartTicks * ProcessId.NanosecondsPerTick).ToString("O", CultureInfo.InvariantCulture));
+            if (tid is { } thread)
+            {
+                attributes.Add("thread.id", (long)thread);
+            }
         }
         attributes.Add("process.executable.name", item.Instance.Program);
         attributes.Add("kamotel.target", item.Instance.Target);
@@ -251,6 +254,13 @@ internal static class EventLog
                 attributes.Add("kamotel.role", Words.Of(item.Role));
                 attributes.Add(bySignal ? "kamotel.exit.signal" : "kamotel.exit.code", (long)(bySignal ? observation.Status & 0x7f : (observation.Status >> 8) & 0xff));
                 return ("kamotel.process.exit", bySignal ? LogLevel.Error : LogLevel.Warning, $"{Words.Of(item.Role)} ended with {Words.OfStatus(observation.Status)}");
+            case ItemKind.Crashed:
+                attributes.AddRange(CrashTelemetry.AttributesOf(item.Crash!));
+                return ("kamotel.crash", LogLevel.Error, $"{Words.Of(item.Crash!)}; last OpenSSL call: {Words.OfPast(item.Crash!)}");
+            case ItemKind.Complained:
+                (Complaint complaint, ComplaintContext context) = item.Complaint!.Value;
+                attributes.AddRange(CrashTelemetry.AttributesOf(complaint, in context));
+                return ("kamotel.memory.complaint", complaint.IsDamage ? LogLevel.Error : LogLevel.Warning, Words.Of(complaint, in context));
             case ItemKind.Ready:
                 attributes.Add("kamotel.processes", (long)item.Snapshot!.Processes.Length);
                 attributes.Add("kamotel.main_thread_calls_before_fork", item.Snapshot.MainThreadCallsBeforeFork);

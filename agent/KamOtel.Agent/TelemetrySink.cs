@@ -1,3 +1,4 @@
+using System.Collections.Immutable;
 using System.Threading.Channels;
 using KamOtel.Diagnosis;
 
@@ -12,6 +13,8 @@ internal enum ItemKind
     Entered,
     Forked,
     Exited,
+    Crashed,
+    Complained,
     Ready,
     Verdict,
     Confirmed,
@@ -40,6 +43,12 @@ internal readonly record struct TelemetryItem(ItemKind Kind, InstanceContext Ins
 
     /// <summary>Forked: what the child is, or null when only the future tells.</summary>
     public ProcessRole? Forked { get; init; }
+
+    /// <summary>Crashed.</summary>
+    public Crash? Crash { get; init; }
+
+    /// <summary>Complained: of what, and what the fleet knows of it.</summary>
+    public (Complaint Complaint, ComplaintContext Context)? Complaint { get; init; }
 
     public InstanceSnapshot? Snapshot { get; init; }
 
@@ -112,6 +121,18 @@ internal sealed class TelemetrySink(OtlpSettings settings, TelemetryCounters cou
 
     public void Exited(InstanceContext instance, in Observation observation, ProcessRole role) =>
         Offer(new TelemetryItem(ItemKind.Exited, instance) { Observation = observation, Role = role, TimeNs = observation.TimeNs });
+
+    public void Crashed(InstanceContext instance, Crash crash, ImmutableArray<Fault> faults)
+    {
+        if (settings.Traces && _starts.TraceOf(instance.Id) is { } trace)
+        {
+            exemplars.Crashed(instance.Target, crash, trace);
+        }
+        Offer(new TelemetryItem(ItemKind.Crashed, instance) { Crash = crash, TimeNs = crash.TimeNs });
+    }
+
+    public void Complained(InstanceContext instance, in Observation observation, Complaint complaint, in ComplaintContext context, ImmutableArray<Fault> faults) =>
+        Offer(new TelemetryItem(ItemKind.Complained, instance) { Observation = observation, Complaint = (complaint, context), TimeNs = observation.TimeNs });
 
     public void Ready(InstanceContext instance, InstanceSnapshot snapshot) =>
         Offer(new TelemetryItem(ItemKind.Ready, instance) { Snapshot = snapshot, TimeNs = snapshot.ReadyNs ?? snapshot.StartedNs });

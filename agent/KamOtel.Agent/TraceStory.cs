@@ -32,7 +32,7 @@ internal sealed class TraceStory(TextWriter output, bool colored)
                 output.WriteLine();
             }
             _begun = true;
-            output.WriteLine($"{root.Attributes.Get("kamotel.target")}, root {root.Attributes.Get("process.pid") ?? "unknown"}, {WallClock.ToTime(root.StartNs):yyyy-MM-dd HH:mm:ss.fff} UTC");
+            output.WriteLine($"{root.Attributes.Get("kamotel.target")}, {root.Attributes.Get("kamotel.role") ?? "root"} {root.Attributes.Get("process.pid") ?? "unknown"}, {WallClock.ToTime(root.StartNs):yyyy-MM-dd HH:mm:ss.fff} UTC");
             TraceDrawing.Write(output, root, colored);
             Drawn?.Invoke(root);
         }

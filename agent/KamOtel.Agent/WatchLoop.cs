@@ -65,6 +65,7 @@ internal sealed partial class WatchLoop(
             {
                 _watcher!.Turn();
             }
+            _watcher!.Finish();
         }
 #pragma warning disable CA1031 // Whatever it is: an agent that does not watch must end, loudly.
         catch (Exception e)

@@ -127,6 +127,9 @@ internal sealed partial class Watcher : IObservationHandler, IDisposable
         }
     }
 
+    /// <summary>After the last <see cref="Turn"/>: what waits for more is told as it is.</summary>
+    public void Finish() => _fleet.Finish();
+
     /// <summary>Ends a <see cref="Turn"/> early. Any thread.</summary>
     public void Wake() => _kernel.Wake();
 

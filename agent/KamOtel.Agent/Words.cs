@@ -29,6 +29,13 @@ internal static class Words
     /// <summary>What to read when this is the verdict, in the repository; null where nothing is to be done.</summary>
     public static string? RunbookOf(Verdict verdict) => verdict >= Verdict.Hazard ? $"docs/runbooks/{Of(verdict)}.md" : null;
 
+    /// <summary>What to read when a process crashed.</summary>
+    public const string CrashRunbook = "docs/runbooks/crash.md";
+
+    public static string Of(ComplaintKind kind) => Snake(kind.ToString());
+
+    public static string Of(AddressRelation relation) => Snake(relation.ToString());
+
     public static string Of(ChainEnd end) => Snake(end.ToString());
 
     public static string Of(ProcessRole role) => Snake(role.ToString());
@@ -43,6 +50,41 @@ internal static class Words
 
     public static string Of(CoverageGaps gap) => Snake(gap.ToString());
 
+    /// <summary>How a crash reads: <c>worker died of signal 11 (SIGSEGV) in tls</c>.</summary>
+    public static string Of(Crash crash) =>
+        $"{Of(crash.Role)} died of {OfStatus(crash.Signal)}{(crash.Module is { } module ? $" in {module}" : "")}";
+
+    /// <summary>How a complaint reads: <c>worker complained of memory freed twice (called from tls: tls_init.c: ser_free)</c>.</summary>
+    public static string Of(Complaint complaint, in ComplaintContext context) =>
+        $"{Of(context.Role)} complained of {complaint.What}{complaint.CalledFrom}{OfPlace(context.Address)}{(context.LeftOut > 0 ? $"; {context.LeftOut} more since the one told before" : "")}";
+
+    /// <summary>How a fault reads, with how many there were.</summary>
+    public static string Of(Fault fault)
+    {
+        string what = fault.Complaint is { } kind
+            ? $"complained of {Complaint.Describe(kind)}{new Complaint(kind, Address: null, fault.Module, fault.Caller).CalledFrom}{OfPlace(fault.Address)}"
+            : $"died of {OfStatus(fault.Signal!.Value)}{(fault.Module is { } module ? $" in {module}" : "")}";
+        return $"{(fault.Count == 1 ? "once" : $"{fault.Count} times")}: {Of(fault.Role)} {what}, last {fault.Process}";
+    }
+
+    /// <summary>Where the memory lies that is complained of, where that tells something.</summary>
+    public static string OfPlace(AddressRelation? relation) => relation switch
+    {
+        AddressRelation.SharedSlot => ", at what a shared slot points to",
+        AddressRelation.BesideSharedSlot => ", beside what a shared slot points to",
+        AddressRelation.SharedMemory => ", in the memory of the shared slots",
+        _ => "",
+    };
+
+    /// <summary>How what a process did before its crash reads: <c>none was seen; 2 slots were inherited</c>.</summary>
+    public static string OfPast(Crash crash) =>
+        $"{Of(crash.LastCall)}{(crash.InheritedSlots is 0 ? "" : crash.InheritedSlots is 1 ? "; 1 slot was inherited" : $"; {crash.InheritedSlots} slots were inherited")}";
+
+    /// <summary>How the last thread-local call reads: <c>set_local of err_state, 12.3 ms before</c>.</summary>
+    private static string Of(LastCall? call) =>
+        call is null ? "none was seen"
+        : $"{Of(call.Call)}{(call.Slot is { } slot ? $" of {slot}" : call.Key is { } key ? $" of key {key}" : "")}, {(call.BeforeNs / 1e6).ToString("0.0", System.Globalization.CultureInfo.InvariantCulture)} ms before";
+
     /// <summary>How a wait status reads: <c>exit code 1</c>, <c>signal 11 (SIGSEGV)</c>.</summary>
     public static string OfStatus(int status)
     {
@@ -56,6 +98,7 @@ internal static class Words
         2 => "SIGINT",
         3 => "SIGQUIT",
         4 => "SIGILL",
+        5 => "SIGTRAP",
         6 => "SIGABRT",
         7 => "SIGBUS",
         8 => "SIGFPE",

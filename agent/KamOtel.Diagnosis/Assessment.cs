@@ -32,8 +32,8 @@ internal readonly record struct Assessment(Verdict Verdict, string Reason, Cover
         if (!conclusion.Shared.IsEmpty)
         {
             string shared = DescribeShared(instance);
-            return instance.Damage is { } damage
-                ? new(Verdict.Corrupted, $"{Lower(damage.Role)} {damage.Process} died of {SignalName(damage.Signal)}, and {shared}", gaps)
+            return instance.Damages.Count > 0
+                ? new(Verdict.Corrupted, $"{string.Join(", ", instance.Damages.Select(Describe))}, and {shared}", gaps)
                 : new(Verdict.Hazard, shared, gaps);
         }
 
@@ -150,6 +150,11 @@ internal readonly record struct Assessment(Verdict Verdict, string Reason, Cover
         string.Join(", ", slots.Where(static s => s.Origin?.Chain.Author is null).Select(static s => $"key {s.Key}"));
 
     private static string Count(int count, string one, string? many = null) => count == 1 ? $"1 {one}" : $"{count} {many ?? one + "s"}";
+
+    private static string Describe(Damage damage) =>
+        damage.Complaint is { } complaint
+            ? $"the memory manager of {Lower(damage.Role)} {damage.Process} complained{(damage.Count > 1 ? $" {damage.Count} times" : "")} of {complaint.What}{complaint.CalledFrom}"
+            : $"{Lower(damage.Role)} {damage.Process} died of {SignalName(damage.Signal!.Value)}";
 
     private static string Lower(ProcessRole role) => role switch { ProcessRole.Root => "root", ProcessRole.Worker => "worker", _ => "launcher" };
 

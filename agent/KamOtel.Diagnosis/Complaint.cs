@@ -28,4 +28,20 @@ public sealed record Complaint(ComplaintKind Kind, ulong? Address, string? Modul
 {
     /// <summary>It tells of damage, not of a shortage.</summary>
     public bool IsDamage => Kind != ComplaintKind.OutOfSharedMemory;
+
+    /// <summary>What it is about, for people.</summary>
+    public string What => Describe(Kind);
+
+    /// <summary><c> (called from tls: tls_init.c: ser_free)</c>, for people; empty where nothing of it is known.</summary>
+    public string CalledFrom => (Module, Caller) is (null, null) ? "" : $" (called from {string.Join(": ", new[] { Module, Caller }.OfType<string>())})";
+
+    /// <summary>What complaints of this kind are about, for people.</summary>
+    public static string Describe(ComplaintKind kind) => kind switch
+    {
+        ComplaintKind.AlreadyFreed => "memory freed twice",
+        ComplaintKind.Overwritten => "memory overwritten",
+        ComplaintKind.BadPointer => "a pointer out of its memory",
+        ComplaintKind.BadFragment => "sizes that do not agree",
+        _ => "no room in shared memory",
+    };
 }

@@ -106,6 +106,7 @@ public sealed partial class Fleet
         }
         target = Admit(target);
         known.Context = known.Context with { Target = target };
+        known.Counters.Rename(Target(target));
         Target(target).Add(known.Counters, 1);
     }
 
@@ -139,13 +140,18 @@ public sealed partial class Fleet
     }
 
     /// <summary>
-    /// Who made a call that was observed with <see cref="Observation.HasStack"/>; told once for each of those, whatever came
-    /// of its stack, and also when the instance has ended since.
+    /// Who made a call that was observed with <see cref="Observation.HasStack"/>, or crashed where the fatal signal was; told
+    /// once for each of those, whatever came of its stack, and also when the instance has ended since.
     /// </summary>
     public void Attributed(in Observation call, CallChain chain)
     {
         ArgumentNullException.ThrowIfNull(chain);
         _journal?.Take(new AttributedInput(call, chain));
+        if (call.Kind == ObservationKind.FatalSignal)
+        {
+            ChainOfCrash(in call, chain);
+            return;
+        }
         InstanceContext context;
         if (_instances.TryGetValue(call.Instance, out Instance? instance))
         {
@@ -377,13 +383,15 @@ public sealed partial class Fleet
         ExitKind kind = (observation.Status & 0x7f) != 0 ? ExitKind.Signal : observation.Status != 0 ? ExitKind.Error : ExitKind.Clean;
         instance.Counters.CountExit(kind);
         Target(instance.Context.Target).CountExit(kind);
-        _sink.Exited(instance.Context, in observation, instance.RoleAtEnd(process, observation.Status));
+        ProcessRole role = instance.RoleAtEnd(process, observation.Status);
+        _sink.Exited(instance.Context, in observation, role);
         // The kernel side may not have seen the signal itself.
         if (Suspect(instance, process, in observation))
         {
             Prove(instance, observation.TimeNs);
             Want(instance, observation.TimeNs);
         }
+        EndCrash(instance, process, in observation, role);
         Leave(instance, process, in observation);
     }
 
@@ -395,6 +403,7 @@ public sealed partial class Fleet
         }
         bool sets = observation.Kind is ObservationKind.SetLocal or ObservationKind.SetLocalEx;
         SlotValueKind value = sets ? SlotValue.KindOf(observation.Value) : SlotValueKind.None;
+        process.LastCall = (observation.Kind, observation.Key, observation.TimeNs);
         CallPhase phase = instance.PhaseOf(process);
         ProcessRole role = instance.RoleOf(process);
         bool replacesInherited = false;
@@ -482,8 +491,13 @@ public sealed partial class Fleet
         instance.Remove(process);
         instance.Changed = true;
         _ = _processes.Remove(process.Id);
+        if (_crashes.TryGetValue(process.Id, out PendingCrash? crash) && crash.EndNs is null)
+        {
+            _ = _crashes.Remove(process.Id); // It left for another program.
+        }
         if (instance.Processes.Count == 0)
         {
+            TellComplaintsLeft(instance);
             _ = _instances.Remove(instance.Context.Id);
             Owe(instance.Context, instance.ChainsOwed);
             _sink.InstanceEnded(instance.Context, in observation);
@@ -510,7 +524,7 @@ public sealed partial class Fleet
     private void Judge(Instance instance, bool ready = false)
     {
         instance.Changed = false;
-        if (instance is { IsStopping: true, Told: { } before } && (instance.Damage is null || before.Verdict == Verdict.Corrupted))
+        if (instance is { IsStopping: true, Told: { } before } && (instance.Damages.Count == 0 || before.Verdict == Verdict.Corrupted))
         {
             return;
         }

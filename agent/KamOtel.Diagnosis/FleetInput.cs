@@ -89,6 +89,12 @@ public sealed record DyingInput(Observation Observation, ProcessInspection Copy)
     internal override void ApplyTo(Fleet fleet) => fleet.Dying(Observation, Copy);
 }
 
+/// <summary><see cref="Fleet.Complained"/>.</summary>
+public sealed record ComplainedInput(Observation Observation, Complaint Complaint) : FleetInput
+{
+    internal override void ApplyTo(Fleet fleet) => fleet.Complained(Observation, Complaint);
+}
+
 /// <summary><see cref="Fleet.Confirmed"/>.</summary>
 public sealed record ConfirmedInput(InstanceId Instance, ImmutableArray<SharedUse> Uses, ulong WindowNs, ulong TimeNs) : FleetInput
 {

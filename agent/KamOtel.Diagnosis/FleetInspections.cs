@@ -90,7 +90,9 @@ public sealed partial class Fleet
         foreach (TrackedProcess process in vanished)
         {
             // Its exit was never told, twice: the event was lost.
-            var exit = new Observation { Kind = ObservationKind.Exit, TimeNs = time, Process = process.Id, Tid = process.Id.Tgid, LastThread = true };
+            int signal = _crashes.TryGetValue(process.Id, out PendingCrash? crash) ? crash.Fatal.Status & 0x7f : 0;
+            var exit = new Observation { Kind = ObservationKind.Exit, TimeNs = time, Process = process.Id, Tid = process.Id.Tgid, LastThread = true, Status = signal };
+            EndCrash(instance, process, in exit, instance.RoleOf(process));
             Leave(instance, process, in exit);
         }
         if (instance.Processes.Count == 0)
@@ -101,7 +103,7 @@ public sealed partial class Fleet
         instance.InspectedNs = Math.Max(instance.InspectedNs, time);
         instance.Changed = true;
         // What did damage was there, whatever is there now.
-        if (instance.Damage is null && CanConclude(instance))
+        if (instance.Damages.Count == 0 && CanConclude(instance))
         {
             Conclude(instance, time);
         }
@@ -124,6 +126,7 @@ public sealed partial class Fleet
             return;
         }
         instance.Dead.Add(copy);
+        AwaitCrash(instance, process, in observation);
         _ = Suspect(instance, process, in observation);
         // The others, while they still are there to be read.
         Want(instance, observation.TimeNs);
@@ -158,8 +161,27 @@ public sealed partial class Fleet
         {
             return false;
         }
-        instance.Suspect ??= new Damage(process.Id, instance.RoleOf(process), signal, observation.TimeNs);
+        if (!instance.Suspects.Exists(static d => d.Signal is not null))
+        {
+            instance.Suspects.Add(new Damage(process.Id, instance.RoleOf(process), observation.TimeNs) { Signal = signal });
+        }
         return true;
+    }
+
+    /// <summary>Notes a complaint that is damage if the server has a shared slot, and looks at the processes after the first.</summary>
+    private static void Suspect(Instance instance, Damage complaint)
+    {
+        // As many as come before an inspection can tell; of more the latest.
+        const int Most = 256;
+        if (instance.Damages.Count == 0 && instance.Suspects.Count == 0)
+        {
+            Want(instance, complaint.TimeNs);
+        }
+        if (instance.Suspects.Count >= Most)
+        {
+            _ = instance.Suspects.Remove(instance.Suspects.Find(static d => d.Complaint is not null) ?? complaint);
+        }
+        instance.Suspects.Add(complaint);
     }
 
     /// <summary>The ledger takes over what really is there.</summary>
@@ -207,14 +229,10 @@ public sealed partial class Fleet
     {
         ulong longAgo = 2 * _options.SettleNs;
         _ = instance.Dead.RemoveAll(d => d.TimeNs + longAgo < time);
-        if (instance.Damage is not null || instance.Suspect is not { } suspect)
+        // What is older had nothing to do with what may come later.
+        _ = instance.Suspects.RemoveAll(d => d.TimeNs + longAgo < time);
+        if (instance.Suspects.Count == 0)
         {
-            return;
-        }
-        if (suspect.TimeNs + longAgo < time)
-        {
-            // It had nothing to do with what may come later.
-            instance.Suspect = null;
             return;
         }
         ImmutableArray<SharedSlot> shared = instance.Conclusion?.Shared ?? [];
@@ -227,12 +245,43 @@ public sealed partial class Fleet
                 .. SharedSlots.Of(instance.Inspections(p => !dead.Contains(p.Id)).Concat(instance.Dead)).Where(s => s.Holders.Any(dead.Contains)),
             ];
         }
-        if (!shared.IsEmpty)
+        if (shared.IsEmpty)
         {
-            instance.Damage = suspect;
-            instance.Conclusion = new Conclusion(shared, time);
-            instance.Changed = true;
+            return;
         }
+        bool first = instance.Damages.Count == 0;
+        foreach (Damage suspect in instance.Suspects)
+        {
+            // Memory that is known to lie elsewhere is another matter.
+            if (suspect.Complaint is null || SlotNeighbourhood.Of(suspect.Complaint.Address, shared) != AddressRelation.Elsewhere)
+            {
+                TakeDamage(instance, suspect);
+            }
+        }
+        instance.Suspects.Clear();
+        if (first && instance.Damages.Count > 0)
+        {
+            instance.Conclusion = new Conclusion(shared, time);
+        }
+    }
+
+    /// <summary>The first death, and the first complaint with how often the same came again: what is to be read in a reason.</summary>
+    private static void TakeDamage(Instance instance, Damage damage)
+    {
+        int at = instance.Damages.FindIndex(d => d.Complaint is null == damage.Complaint is null);
+        if (at < 0)
+        {
+            instance.Damages.Add(damage);
+        }
+        else if (instance.Damages[at].IsLike(damage))
+        {
+            instance.Damages[at] = instance.Damages[at] with { Count = instance.Damages[at].Count + 1 };
+        }
+        else
+        {
+            return;
+        }
+        instance.Changed = true;
     }
 
     /// <summary>When to look again: when the young have had their time, else after a long while.</summary>

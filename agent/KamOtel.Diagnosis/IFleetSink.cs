@@ -1,3 +1,5 @@
+using System.Collections.Immutable;
+
 namespace KamOtel.Diagnosis;
 
 /// <summary>
@@ -29,6 +31,23 @@ public interface IFleetSink
 
     /// <summary>A process of the instance ended.</summary>
     void Exited(InstanceContext instance, in Observation observation, ProcessRole role);
+
+    /// <summary>
+    /// A process of the instance crashed. Told once, when its end is known and its call chain too, if one comes: if need be
+    /// after the instance ended.
+    /// </summary>
+    /// <param name="instance">The instance.</param>
+    /// <param name="crash">The crash.</param>
+    /// <param name="faults">All faults of the instance, this one among them.</param>
+    void Crashed(InstanceContext instance, Crash crash, ImmutableArray<Fault> faults);
+
+    /// <summary>The memory manager of a process of the instance complained. Of very many complaints some stand for all.</summary>
+    /// <param name="instance">The instance.</param>
+    /// <param name="observation">When, and in which process.</param>
+    /// <param name="complaint">Of what.</param>
+    /// <param name="context">What the fleet knows of it, and how many were left out before it.</param>
+    /// <param name="faults">All faults of the instance, this one among them.</param>
+    void Complained(InstanceContext instance, in Observation observation, Complaint complaint, in ComplaintContext context, ImmutableArray<Fault> faults);
 
     /// <summary>The workers have been forked and nothing forked since: the start is over.</summary>
     void Ready(InstanceContext instance, InstanceSnapshot snapshot);

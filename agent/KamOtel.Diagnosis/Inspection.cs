@@ -139,12 +139,26 @@ public sealed record SharedSlot(uint Key, ulong Value, SharedMemory Memory, Immu
 /// <param name="Processes">The processes, oldest first.</param>
 public sealed record InspectionRequest(InstanceId Instance, ProcessId Root, ImmutableArray<ProcessId> Processes);
 
-/// <summary>Damage that was seen in a server.</summary>
-/// <param name="Process">The process that died.</param>
+/// <summary>Damage that was seen in a server: the death of a process, or a complaint of its memory manager.</summary>
+/// <param name="Process">The process that died or complained.</param>
 /// <param name="Role">What it was to its instance.</param>
-/// <param name="Signal">The signal that ended it.</param>
 /// <param name="TimeNs">Boot time in nanoseconds.</param>
-public sealed record Damage(ProcessId Process, ProcessRole Role, int Signal, ulong TimeNs);
+public sealed record Damage(ProcessId Process, ProcessRole Role, ulong TimeNs)
+{
+    /// <summary>The signal that ended the process; null for a complaint.</summary>
+    public int? Signal { get; init; }
+
+    /// <summary>What was complained of; null for a death.</summary>
+    public Complaint? Complaint { get; init; }
+
+    /// <summary>How often the process complained of this.</summary>
+    public long Count { get; init; } = 1;
+
+    /// <summary>The same process complains of the same, on behalf of the same caller.</summary>
+    internal bool IsLike(Damage other) =>
+        Process == other.Process && Complaint is { } one && other.Complaint is { } another
+        && one.Kind == another.Kind && one.Module == another.Module && one.Caller == another.Caller;
+}
 
 /// <summary>What a process's Thread#1 holds, as far as it is known.</summary>
 public enum Holding

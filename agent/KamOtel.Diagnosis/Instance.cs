@@ -56,11 +56,17 @@ internal sealed class Instance(InstanceContext context)
     /// <summary>What the dying held, of the last moments.</summary>
     public List<ProcessInspection> Dead { get; } = [];
 
-    /// <summary>A death that is damage if the server has a shared slot.</summary>
-    public Damage? Suspect { get; set; }
+    /// <summary>Deaths and complaints of the last moments that are damage if the server has a shared slot, the oldest first.</summary>
+    public List<Damage> Suspects { get; } = [];
 
-    /// <summary>Damage, with a shared slot.</summary>
-    public Damage? Damage { get; set; }
+    /// <summary>Damage, with a shared slot: the first complaint and the first death, in the order in which they were proven.</summary>
+    public List<Damage> Damages { get; } = [];
+
+    /// <summary>All crashes and complaints, whatever they mean.</summary>
+    public Faults Faults { get; } = new();
+
+    /// <summary>Which complaints were told.</summary>
+    public ComplaintTelling Complaints { get; } = new();
 
     /// <summary>Calls that came with a stack and of which it is not known yet who made them.</summary>
     public int ChainsOwed { get; set; }
@@ -165,7 +171,8 @@ internal sealed class Instance(InstanceContext context)
         IsConcluded = Conclusion is not null,
         SharedSlots = SharedSlots(),
         SharedUses = Uses,
-        Damage = Damage,
+        Damage = Damages.Count > 0 ? Damages[0] : null,
+        Faults = Faults.Snapshot(),
     };
 
     /// <summary>A process that lives, or a launcher that the root has come from.</summary>

@@ -74,6 +74,9 @@ public sealed record InstanceSnapshot
 
     /// <summary>The damage that was seen; null when none was, or none that a shared slot goes with.</summary>
     public Damage? Damage { get; init; }
+
+    /// <summary>Crashes, and complaints of the memory manager, with a shared slot or without: those that are alike together, the latest first.</summary>
+    public ImmutableArray<Fault> Faults { get; init; } = [];
 }
 
 /// <summary>One living process of an instance.</summary>
@@ -138,6 +141,19 @@ public enum ExitKind
 public readonly record struct CallCount(
     ObservationKind Call, bool MainThread, CallPhase Phase, SlotValueKind Value, long Count);
 
+/// <summary>Crashes that are alike.</summary>
+/// <param name="Signal">The signal.</param>
+/// <param name="Role">What the processes were to their instance.</param>
+/// <param name="Module">Who crashed; empty where it is not known, <c>other</c> from the 33rd module of a target on.</param>
+/// <param name="Count">How many.</param>
+public readonly record struct CrashCount(int Signal, ProcessRole Role, string Module, long Count);
+
+/// <summary>Complaints that are alike.</summary>
+/// <param name="Kind">Of what.</param>
+/// <param name="Module">Who called the memory manager; as in <see cref="CrashCount"/>.</param>
+/// <param name="Count">How many.</param>
+public readonly record struct ComplaintCount(ComplaintKind Kind, string Module, long Count);
+
 /// <summary>Counters of one target, cumulative since the agent started.</summary>
 /// <param name="Target">What the server is called outside.</param>
 /// <param name="Calls">Thread-local calls by attributes; only those that happened.</param>
@@ -148,6 +164,8 @@ public readonly record struct CallCount(
 /// <param name="SharedUses">Uses of shared slots that were counted.</param>
 /// <param name="ChainsAttributed">Calls whose stack was copied and named an author.</param>
 /// <param name="ChainsUnknown">Calls whose stack was copied and named none.</param>
+/// <param name="Crashes">Crashes; only those that happened.</param>
+/// <param name="Complaints">Complaints of memory managers; only those that happened.</param>
 public sealed record TargetCounters(
     string Target,
     ImmutableArray<CallCount> Calls,
@@ -157,4 +175,6 @@ public sealed record TargetCounters(
     ImmutableArray<long> Verdicts,
     long SharedUses,
     long ChainsAttributed,
-    long ChainsUnknown);
+    long ChainsUnknown,
+    ImmutableArray<CrashCount> Crashes,
+    ImmutableArray<ComplaintCount> Complaints);

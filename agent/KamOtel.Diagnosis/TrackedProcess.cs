@@ -33,6 +33,9 @@ internal sealed class TrackedProcess(ProcessId id, ProcessId? parentId, TrackedP
 
     public Ledger Ledger { get; } = ledger;
 
+    /// <summary>The thread-local call that it made last, in any thread; null when none was seen.</summary>
+    public (ObservationKind Kind, uint? Key, ulong TimeNs)? LastCall { get; set; }
+
     /// <summary>The latest inspection.</summary>
     public ProcessInspection? Inspection { get; set; }
 

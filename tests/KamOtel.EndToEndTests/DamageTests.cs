@@ -1,4 +1,5 @@
 using Opentelemetry.Proto.Logs.V1;
+using Opentelemetry.Proto.Trace.V1;
 
 namespace KamOtel.EndToEndTests;
 
@@ -38,6 +39,36 @@ public sealed class DamageTests
         string signal = crash.Attributes.Get("kamotel.exit.signal")!;
         signal.ShouldBeOneOf("11", "6");
         verdicts[1].Attributes.Get("kamotel.reason")!.ShouldContain(signal == "11" ? "signal 11 (SIGSEGV)" : "signal 6 (SIGABRT)");
+
+        // Metric, log event and span tell the same of each crash.
+        LogRecord[] exits = [.. Events("kamotel.process.exit").Where(static log => log.Attributes.Get("kamotel.exit.signal") is "4" or "5" or "6" or "7" or "8" or "11")];
+        Span[] Spans() => [.. receiver.Spans.Where(span => span.Name == "kamailio crash" && span.Attributes.Get("kamotel.target") == target)];
+        await Until.True("a log event and a span of each crash", () => Events("kamotel.crash").Length >= exits.Length && Spans().Length >= exits.Length);
+        LogRecord[] crashes = Events("kamotel.crash");
+        crashes.Select(static log => log.Attributes.Get("process.pid")).ShouldBe(exits.Select(static log => log.Attributes.Get("process.pid")), ignoreOrder: true);
+        Samples counted = await agent.MetricsWhen("all crashes to be counted", samples => samples.Sum("kamotel_crashes_total", ("target", target)) >= exits.Length);
+        counted.Sum("kamotel_crashes_total", ("target", target)).ShouldBe(crashes.Length);
+        Span start = receiver.Spans.First(span => span.Name == "kamailio start" && span.Attributes.Get("kamotel.target") == target);
+        foreach (LogRecord told in crashes)
+        {
+            string name = told.Attributes.Get("kamotel.signal")!;
+            name.ShouldBeOneOf("SIGSEGV", "SIGABRT", "SIGBUS", "SIGILL", "SIGFPE", "SIGTRAP");
+            told.SeverityNumber.ShouldBe(SeverityNumber.Error);
+            told.Attributes.Get("kamotel.role").ShouldBe("worker");
+            // It called OpenSSL to set slots of its own, or it lived on what it inherited: most do, and that is the hazard.
+            (told.Attributes.Get("kamotel.last_call") is not null || told.Attributes.Get("kamotel.inherited_slots") is not "0").ShouldBeTrue();
+            string? module = told.Attributes.Get("kamotel.module");
+            // When fatal signals come with their stacks: module.ShouldNotBeNull(told.Attributes.Get("kamotel.chain.detail"));
+            (module is null).ShouldBe(told.Attributes.Get("kamotel.chain.detail") is not null);
+            counted.Sum("kamotel_crashes_total", ("target", target), ("signal", name), ("role", "worker"), ("module", module ?? "")).ShouldBeGreaterThan(0);
+            Span span = Spans().Single(s => s.Attributes.Get("process.pid") == told.Attributes.Get("process.pid"));
+            span.TraceId.ShouldBe(start.TraceId);
+            span.Status.Code.ShouldBe(Status.Types.StatusCode.Error);
+            foreach (string attribute in (string[])["kamotel.signal", "kamotel.role", "kamotel.module", "code.stacktrace", "thread.id", "kamotel.last_call", "kamotel.inherited_slots"])
+            {
+                span.Attributes.Get(attribute).ShouldBe(told.Attributes.Get(attribute), attribute);
+            }
+        }
     }
 
     [Fact]
@@ -71,6 +102,7 @@ public sealed class DamageTests
 
         Samples after = await agent.MetricsWhen("the server to be gone", samples => samples.Count("kamotel_instances", ("target", target)) == 0);
         after.Sum("kamotel_exits_total", ("target", target), ("status", "signal")).ShouldBeGreaterThan(0);
+        after.Sum("kamotel_crashes_total", ("target", target), ("signal", "SIGSEGV"), ("role", "worker")).ShouldBe(1);
         after.Sum("kamotel_verdicts_total", ("target", target), ("verdict", "safe")).ShouldBe(1);
         after.Sum("kamotel_verdicts_total", ("target", target), ("verdict", "hazard")).ShouldBe(0);
         after.Sum("kamotel_verdicts_total", ("target", target), ("verdict", "corrupted")).ShouldBe(0);
@@ -90,6 +122,7 @@ public sealed class DamageTests
 
         Samples after = await agent.MetricsWhen("the server to be gone", samples => samples.Count("kamotel_instances", ("target", target)) == 0);
         after.Sum("kamotel_exits_total", ("target", target), ("status", "signal")).ShouldBeGreaterThan(0);
+        after.Sum("kamotel_crashes_total", ("target", target)).ShouldBe(0);
         after.Sum("kamotel_verdicts_total", ("target", target), ("verdict", "hazard")).ShouldBe(1);
         after.Sum("kamotel_verdicts_total", ("target", target), ("verdict", "corrupted")).ShouldBe(0);
     }

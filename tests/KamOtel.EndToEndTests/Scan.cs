@@ -41,6 +41,7 @@ internal sealed record ScannedInstance(
     string[] Modules,
     int? TlsThreadsMode,
     ScannedSlot[] SharedSlots,
+    ScannedFault[] Faults,
     string[] Advice,
     ScannedCoverage Coverage);
 
@@ -50,6 +51,10 @@ internal sealed record ScannedSlot(uint Key, string Value, string Mapping, int[]
     /// <summary>The value as a number.</summary>
     public ulong Address() => ulong.Parse(Value.AsSpan("0x".Length), NumberStyles.AllowHexSpecifier, CultureInfo.InvariantCulture);
 }
+
+/// <summary>Crashes or complaints of a server that are alike.</summary>
+internal sealed record ScannedFault(
+    string Kind, string? Signal, string? Complaint, string Role, string? Module, string? Caller, string? Address, long Count, int LastPid);
 
 /// <summary>What a scan could see of a server.</summary>
 internal sealed record ScannedCoverage(int Inspected, int Failed, bool SinceExec);

@@ -25,6 +25,10 @@ public sealed class ScanSchemaTests
               "sharedSlots": [
                 { "key": 3, "value": "0x7f2d40400010", "mapping": "/dev/zero (deleted)", "holders": [1, 2], "name": null, "author": null, "askedBy": null }
               ],
+              "faults": [
+                { "kind": "crash", "signal": "SIGSEGV", "complaint": null, "role": "worker", "module": null, "caller": null, "address": null, "count": 1, "lastPid": 2 },
+                { "kind": "complaint", "signal": null, "complaint": "already_freed", "role": "worker", "module": "tls", "caller": "tls_init.c: ser_free", "address": "shared_slot", "count": 3, "lastPid": 2 }
+              ],
               "advice": [],
               "coverage": { "inspected": 2, "failed": 0, "sinceExec": false }
             }
@@ -95,6 +99,17 @@ public sealed class ScanSchemaTests
     [InlineData("/instances/0", "tlsThreadsMode", "3")]
     [InlineData("/instances/0", "advice", "[\"\"]")]
     [InlineData("/instances/0/coverage", "inspected", "-1")]
+    [InlineData("/instances/0/faults/0", "more", "1")]
+    [InlineData("/instances/0/faults/0", "kind", "\"complaint\"")]
+    [InlineData("/instances/0/faults/0", "signal", "null")]
+    [InlineData("/instances/0/faults/0", "signal", "\"11\"")]
+    [InlineData("/instances/0/faults/0", "address", "\"elsewhere\"")]
+    [InlineData("/instances/0/faults/0", "count", "0")]
+    [InlineData("/instances/0/faults/1", "kind", "\"crash\"")]
+    [InlineData("/instances/0/faults/1", "complaint", "null")]
+    [InlineData("/instances/0/faults/1", "complaint", "\"freed\"")]
+    [InlineData("/instances/0/faults/1", "address", "\"near\"")]
+    [InlineData("/instances/0/faults/1", "role", "\"child\"")]
     [InlineData("/instances/0/sharedSlots/0", "key", "-1")]
     [InlineData("/instances/0/sharedSlots/0", "key", "1024")]
     [InlineData("/instances/0/sharedSlots/0", "value", "139832328868432")]

@@ -1,3 +1,4 @@
+using System.Collections.Immutable;
 using KamOtel.Diagnosis;
 
 namespace KamOtel.KernelTests;
@@ -14,6 +15,10 @@ internal sealed class Recorder : IFleetSink
     public List<(CoverageGaps Gap, string Detail)> Gaps { get; } = [];
 
     public List<InstanceContext> Found { get; } = [];
+
+    public List<Crash> Crashes { get; } = [];
+
+    public List<(Observation Observation, Complaint Complaint, ComplaintContext Context)> Complaints { get; } = [];
 
     public List<InstanceSnapshot> Readies { get; } = [];
 
@@ -38,6 +43,11 @@ internal sealed class Recorder : IFleetSink
     public void Exited(InstanceContext instance, in Observation observation, ProcessRole role)
     {
     }
+
+    public void Crashed(InstanceContext instance, Crash crash, ImmutableArray<Fault> faults) => Crashes.Add(crash);
+
+    public void Complained(InstanceContext instance, in Observation observation, Complaint complaint, in ComplaintContext context, ImmutableArray<Fault> faults) =>
+        Complaints.Add((observation, complaint, context));
 
     public void Ready(InstanceContext instance, InstanceSnapshot snapshot) => Readies.Add(snapshot);
 

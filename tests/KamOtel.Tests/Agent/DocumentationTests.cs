@@ -53,7 +53,7 @@ public sealed class DocumentationTests
     public void Every_log_event_is_documented()
     {
         string text = File.ReadAllText(Path.Combine(Repository(), "docs/metrics.md"));
-        foreach (string name in new[] { "found", "ready", "verdict", "confirmed", "gap", "ended" }.Select(static n => $"kamotel.instance.{n}").Concat(["kamotel.thread_local.call", "kamotel.process.exit"]))
+        foreach (string name in new[] { "found", "ready", "verdict", "confirmed", "gap", "ended" }.Select(static n => $"kamotel.instance.{n}").Concat(["kamotel.thread_local.call", "kamotel.process.exit", "kamotel.crash", "kamotel.memory.complaint"]))
         {
             text.ShouldContain($"`{name}`");
         }
@@ -72,6 +72,7 @@ public sealed class DocumentationTests
         "s" => "seconds",
         "By" => "bytes",
         "{process}" => "processes",
+        "{crash}" => "crashes",
         _ => unit.Trim('{', '}') + "s",
     };
 

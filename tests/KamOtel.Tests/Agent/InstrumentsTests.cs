@@ -63,7 +63,7 @@ public sealed class InstrumentsTests : IDisposable
         Dictionary<string, double> after = await Prometheus();
         after.Keys.ShouldNotContain(static key => key.StartsWith("kamotel_instance", StringComparison.Ordinal));
         after["kamotel_execs_total{target=kamailio}"].ShouldBe(1);
-        after["kamotel_exits_total{status=signal,target=kamailio}"].ShouldBe(1);
+        after["kamotel_exits_total{status=signal,target=kamailio}"].ShouldBe(2);
         after["kamotel_exits_total{status=clean,target=kamailio}"].ShouldBe(2);
         Comparable(after).ShouldBe(Comparable(Meter()), ignoreOrder: true);
     }
@@ -104,15 +104,33 @@ public sealed class InstrumentsTests : IDisposable
         var verdict = System.Diagnostics.ActivityTraceId.CreateRandom();
         _exemplars.Called("kamailio", ObservationKind.SetLocal, call);
         _exemplars.Judged("kamailio", Verdict.Hazard, verdict);
+        var crash = System.Diagnostics.ActivityTraceId.CreateRandom();
+        _exemplars.Crashed("kamailio", new Crash(History.Id(13), ProcessRole.Worker, 11, 1, 1, CallChain.Unknown(ChainEnd.NotCopied, "")), crash);
         // What happens to be traced while the page is asked for is no example of anything.
         using System.Diagnostics.Activity around = new System.Diagnostics.Activity("scrape").Start();
         Publish(Busy());
 
         string[] told = [.. (await Text(openMetrics: true)).Split('\n').Where(static l => l.Contains(" # {", StringComparison.Ordinal))];
-        told.Length.ShouldBe(2);
+        told.Length.ShouldBe(3);
         told[0].ShouldStartWith("kamotel_thread_local_calls_total{target=\"kamailio\",call=\"set_local\",thread=\"main\",phase=\"before_fork\",value=\"pointer\"} 1.0 # {trace_id=\"" + call.ToHexString() + "\"} 1.0");
-        told[1].ShouldStartWith("kamotel_verdicts_total{target=\"kamailio\",verdict=\"hazard\"} 1.0 # {trace_id=\"" + verdict.ToHexString() + "\"} 1.0");
+        told[2].ShouldStartWith("kamotel_verdicts_total{target=\"kamailio\",verdict=\"hazard\"} 1.0 # {trace_id=\"" + verdict.ToHexString() + "\"} 1.0");
+        told[1].ShouldStartWith("kamotel_crashes_total{target=\"kamailio\",signal=\"SIGSEGV\",role=\"worker\",module=\"\"} 1.0 # {trace_id=\"" + crash.ToHexString() + "\"} 1.0");
         (await Text()).ShouldNotContain("trace_id");
+    }
+
+    [Fact]
+    public async Task A_shortage_is_counted_apart_from_damage_and_what_is_not_known_is_empty()
+    {
+        Publish(Busy());
+        Dictionary<string, double> told = await Prometheus();
+        told.Where(static t => t.Key.StartsWith("kamotel_memory", StringComparison.Ordinal) || t.Key.StartsWith("kamotel_shared_memory", StringComparison.Ordinal) || t.Key.StartsWith("kamotel_crashes", StringComparison.Ordinal))
+            .Select(static t => $"{t.Key} {t.Value}").Order(StringComparer.Ordinal).ShouldBe(
+        [
+            "kamotel_crashes_total{module=,role=worker,signal=SIGSEGV,target=kamailio} 1",
+            "kamotel_memory_complaints_total{complaint=already_freed,module=tls,target=kamailio} 1",
+            "kamotel_memory_complaints_total{complaint=overwritten,module=,target=kamailio} 1",
+            "kamotel_shared_memory_allocation_failures_total{module=core,target=kamailio} 1",
+        ]);
     }
 
     [Fact]
@@ -124,7 +142,7 @@ public sealed class InstrumentsTests : IDisposable
             instrument.Name.ShouldMatch("^kamotel(\\.[a-z_]+)+$");
             instrument.PrometheusName.EndsWith("_total", StringComparison.Ordinal).ShouldBe(instrument.Kind == InstrumentKind.Counter, instrument.Name);
             instrument.Help.ShouldMatch("\\.$");
-            instrument.Attributes.ShouldBeSubsetOf(["target", "call", "thread", "phase", "value", "status", "verdict", "slot", "author", "asked_by", "role", "gap", "kind", "function", "holding", "kamailio", "openssl", "tls_back_end", "tls_threads_mode", "signal", "reason", "outcome", "version", "revision"]);
+            instrument.Attributes.ShouldBeSubsetOf(["target", "call", "thread", "phase", "value", "status", "verdict", "slot", "author", "asked_by", "role", "module", "complaint", "gap", "kind", "function", "holding", "kamailio", "openssl", "tls_back_end", "tls_threads_mode", "signal", "reason", "outcome", "version", "revision"]);
         }
     }
 
@@ -135,7 +153,7 @@ public sealed class InstrumentsTests : IDisposable
         [
             .. Enum.GetValues<Verdict>().Select(Words.Of), .. Enum.GetValues<ProcessRole>().Select(Words.Of), .. Enum.GetValues<CallPhase>().Select(Words.Of),
             .. Enum.GetValues<SlotValueKind>().Select(Words.Of), .. Enum.GetValues<ExitKind>().Select(Words.Of), .. Enum.GetValues<CoverageGaps>().Select(Words.Of),
-            .. Enum.GetValues<ObservationKind>().Select(Words.Of),
+            .. Enum.GetValues<ObservationKind>().Select(Words.Of), .. Enum.GetValues<ComplaintKind>().Select(Words.Of), .. Enum.GetValues<AddressRelation>().Select(Words.Of),
         ];
         words.ShouldAllBe(static word => word.Length > 0 && word.All(static c => char.IsAsciiLetterLower(c) || c == '_'));
     }
@@ -149,6 +167,7 @@ public sealed class InstrumentsTests : IDisposable
             .Fork(10, 11).Fork(10, 12).Set(11, value: 0).SetEx(12).Clean(12).Cleanup(10, key: 1).Settle();
         history.Inspect(pid => history.Found(pid, History.Shared()), new ServerFacts { Kamailio = "5.6.3", OpenSsl = "3.0.19", TlsBackEnd = "tls", TlsThreadsMode = 0 });
         history.Fleet.Confirmed(history.InstanceOf(10), [new SharedUse(History.Id(11), 0, 12)], History.Second, history.Now);
+        history.Complain(11).Complain(12, ComplaintKind.Overwritten, module: null).Complain(12, ComplaintKind.OutOfSharedMemory, module: "core").Fork(10, 13).Exit(13, status: 11);
         return history;
     }
 

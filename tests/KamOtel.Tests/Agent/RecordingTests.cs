@@ -23,7 +23,7 @@ public sealed class RecordingTests
 
     private static readonly Gen<Observation> Observations =
         from kind in Any<ObservationKind>()
-        from times in Number.Array[3]
+        from times in Number.Array[4]
         from process in Process
         from other in Process
         from instance in Instance
@@ -37,6 +37,7 @@ public sealed class RecordingTests
             TimeNs = times[0],
             KeyAddress = times[1],
             Value = times[2],
+            Address = times[3],
             Process = process,
             Other = other,
             Instance = instance,
@@ -90,6 +91,8 @@ public sealed class RecordingTests
         Number.Select(static at => (FleetInput)new InspectionsTakenInput(at)),
         Gen.Select(Instance, Inspections.Array[0, 3], Facts.Null(), Number, static (i, found, facts, at) => (FleetInput)new InspectedInput(i, [.. found], facts, at)),
         Gen.Select(Observations, Inspections, static (o, copy) => (FleetInput)new DyingInput(o, copy)),
+        Gen.Select(Observations, Any<ComplaintKind>(), Number.Nullable(), Text.Null(), Text.Null(), static (o, kind, address, module, caller) =>
+            (FleetInput)new ComplainedInput(o, new Complaint(kind, address, module, caller))),
         Gen.Select(Instance, Gen.Select(Process, Gen.UInt, Gen.Long[0, 1L << 32], static (p, key, count) => new SharedUse(p, key, count)).Array[0, 3], Number, Number, static (i, uses, window, at) =>
             (FleetInput)new ConfirmedInput(i, [.. uses], window, at)));
 
@@ -120,6 +123,8 @@ public sealed class RecordingTests
                 var journal = new Journal();
                 var history = new History(journal: journal);
                 Play(history, steps);
+                _ = history.Fleet.Snapshot(history.Now);
+                history.Fleet.Finish();
                 FleetSnapshot end = history.Fleet.Snapshot(history.Now);
 
                 using RecordingReader reader = Read(Write([.. journal.Inputs], history.Now));
@@ -129,6 +134,8 @@ public sealed class RecordingTests
 
                 replay.Inputs.ShouldBe(journal.Inputs.Count);
                 sink.Told.ShouldBe(history.Sink.Told);
+                sink.Crashes.ShouldBe(history.Sink.Crashes);
+                sink.Complaints.ShouldBe(history.Sink.Complaints);
                 sink.Times.ShouldBe(history.Sink.Times);
                 sink.Verdicts.Select(static v => (v.Before, Shown(v.Now))).ShouldBe(history.Sink.Verdicts.Select(static v => (v.Before, Shown(v.Now))));
                 replay.State.Fleet.TimeNs.ShouldBe(end.TimeNs);
@@ -393,8 +400,15 @@ public sealed class RecordingTests
                 case < 68:
                     history.Fleet.EventsLost((ulong)value, history.Now);
                     break;
+                case < 70:
+                    history.Dying(pid, value == 0 ? 6 : 11, history.Found(pid, History.Shared()), hasStack: value < 2);
+                    break;
+                case 70 when history.Fatal.HasStack:
+                    // Of whoever was told last, alive or not.
+                    history.Unwound(CallChain.Unknown(ChainEnd.Truncated, $"{value}"));
+                    break;
                 case < 72:
-                    history.Dying(pid, value == 0 ? 6 : 11, history.Found(pid, History.Shared()));
+                    history.Complain(pid, (ComplaintKind)(process % 5), value == 0 ? null : Values[value], value == 3 ? null : "tls");
                     break;
                 case < 76:
                     history.Fleet.Confirmed(history.InstanceOf(pid), [new SharedUse(History.Id(pid), 0, value)], History.Second, history.Now);

@@ -52,6 +52,43 @@ public sealed class ScanTests
         text.ShouldContain("inspected: 3 of 3 processes");
     }
 
+    [Fact]
+    public void Faults_are_told_with_their_number_and_a_scan_has_none()
+    {
+        ScanReport.Of([Hazard().Server]).Instances.Single().Faults.ShouldBeEmpty();
+
+        History history = Hazard();
+        history.Complain(11, address: History.Pointer + 8).Complain(11, ComplaintKind.OutOfSharedMemory, module: "core", caller: null).Complain(11, address: History.Pointer + 8).Seed(13, 10).Exit(13, 6);
+        JsonElement faults = JsonDocument.Parse(ScanReport.Of([history.Server]).ToJson()).RootElement.GetProperty("instances")[0].GetProperty("faults");
+        faults.EnumerateArray().Select(static f => string.Join(' ', f.EnumerateObject().Select(static p => p.Value.ToString()))).ShouldBe(
+        [
+            "crash SIGABRT  worker    1 13",
+            "complaint  already_freed worker tls tls_init.c: ser_free beside_shared_slot 2 11",
+            "complaint  out_of_shared_memory worker core  unknown 1 11",
+        ]);
+        var output = new StringWriter();
+        new ScanTable(output, colored: false).Print([history.Server]);
+        output.ToString().ShouldContain(
+            """
+              once: worker died of signal 6 (SIGABRT), last 13
+              2 times: worker complained of memory freed twice (called from tls: tls_init.c: ser_free), beside what a shared slot points to, last 11
+              once: worker complained of no room in shared memory (called from core), last 11
+            """);
+    }
+
+    [Fact]
+    public void Of_very_many_kinds_of_faults_the_table_has_the_latest_and_the_number_of_the_others()
+    {
+        History history = Hazard();
+        for (int i = 0; i < 20; i++)
+        {
+            history.Complain(11, module: $"m{i}");
+        }
+        var output = new StringWriter();
+        new ScanTable(output, colored: false).Print([history.Server]);
+        output.ToString().ShouldContain("… and 12 crashes and complaints of 12 other kinds");
+    }
+
     private static History Hazard()
     {
         var history = new History();

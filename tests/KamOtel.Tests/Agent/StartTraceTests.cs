@@ -210,6 +210,53 @@ public sealed class StartTraceTests
     }
 
     [Fact]
+    public void A_crash_while_it_starts_is_a_span_of_the_start()
+    {
+        Step(10, StartStep.Modules);
+        Crashed(20, 30);
+        Take(new TelemetryItem(ItemKind.Complained, Server) { Observation = Of(21), Complaint = (new Complaint(ComplaintKind.AlreadyFreed, null, "tls", null), default), TimeNs = 21 * Ms });
+        Ready(50);
+        TraceSpan root = _made.ShouldHaveSingleItem().Root;
+        TraceSpan crash = root.Children.Single(static c => c.Name == "kamailio crash");
+        (crash.StartNs, crash.EndNs, crash.Error).ShouldBe((20 * Ms, 30 * Ms, "worker died of signal 11 (SIGSEGV) in htable"));
+        root.Events.ShouldHaveSingleItem().Attributes.Get("kamotel.complaint").ShouldBe("already_freed");
+    }
+
+    [Theory]
+    [InlineData(false)]
+    [InlineData(true)]
+    public void A_crash_after_the_start_is_a_span_of_its_trace_though_the_server_has_ended(bool ended)
+    {
+        Ready(50);
+        if (ended)
+        {
+            End(70, 11);
+        }
+        Crashed(60, 60);
+        SpanItem crash = _made[^1];
+        crash.Root.Name.ShouldBe("kamailio crash");
+        crash.Root.EndNs.ShouldBeGreaterThan(crash.Root.StartNs);
+        crash.Start.ShouldNotBeNull().TraceId.ShouldBe(_starts.TraceOf(Server.Id).ShouldNotBeNull());
+        crash.Root.Attributes.Select(static a => $"{a.Key} {a.Value}").ShouldBe(
+        [
+            "process.pid 12", "thread.id 13", "process.executable.name kamailio", "kamotel.target /etc/kamailio/kamailio.cfg", "kamotel.instance 10@1",
+            "kamotel.signal SIGSEGV", "kamotel.role worker", "kamotel.module htable", "code.stacktrace htable.so mod_init+0x20",
+            "kamotel.last_call set_local", "kamotel.last_call.key 3", "kamotel.last_call.slot err_state", "kamotel.last_call.before 0.002", "kamotel.inherited_slots 0",
+            "kamotel.runbook.url docs/runbooks/crash.md",
+        ]);
+    }
+
+    [Fact]
+    public void A_crash_that_ended_the_start_may_be_told_after_it()
+    {
+        Fork(5, ProcessRole.Worker);
+        End(70, 11);
+        Crashed(60, 69);
+        _made.Select(static m => m.Root.Name).ShouldBe(["kamailio start", "kamailio crash"]);
+        _made[1].Start.ShouldBe(_made[0].Start);
+    }
+
+    [Fact]
     public async Task It_is_sent_under_the_name_that_it_had_before_and_what_comes_later_hangs_below_it()
     {
         ActivityTraceId name = _starts.TraceOf(Server.Id).ShouldNotBeNull();
@@ -288,6 +335,17 @@ public sealed class StartTraceTests
 
     private void Author(in Observation call, CallChain chain) =>
         Take(new TelemetryItem(ItemKind.Attributed, Server) { Observation = call, Chain = chain, TimeNs = call.TimeNs });
+
+    private void Crashed(ulong atMs, ulong endMs) =>
+        Take(new TelemetryItem(ItemKind.Crashed, Server)
+        {
+            Crash = new Crash(new ProcessId(12, 102), ProcessRole.Worker, 11, atMs * Ms, endMs * Ms, new CallChain([new CallFrame("htable.so", "htable", false, "mod_init", 0x20)], ChainEnd.Truncated, "the copy ends"))
+            {
+                Tid = 13,
+                LastCall = new LastCall(ObservationKind.SetLocal, 3, "err_state", 2 * Ms),
+            },
+            TimeNs = atMs * Ms,
+        });
 
     private void Step(ulong atMs, StartStep step, string? module = null) =>
         Take(new TelemetryItem(ItemKind.Entered, Server) { Observation = Of(atMs), Step = step, Module = module, TimeNs = atMs * Ms });

@@ -128,11 +128,34 @@ internal sealed class History
     }
 
     /// <summary>The signal that a process is about to die of, with what it holds.</summary>
-    public History Dying(int pid, int signal, ProcessInspection copy)
+    public History Dying(int pid, int signal, ProcessInspection copy, bool hasStack = false, int? tid = null)
     {
         Now += Millisecond;
-        var observation = new Observation { Kind = ObservationKind.None, TimeNs = Now, Process = Id(pid), Tid = pid, Instance = _instances[pid], Status = signal };
-        Fleet.Dying(in observation, copy);
+        Fatal = new Observation { Kind = ObservationKind.FatalSignal, TimeNs = Now, Process = Id(pid), Tid = tid ?? pid, Instance = _instances[pid], Status = signal, HasStack = hasStack };
+        Fleet.Dying(Fatal, copy);
+        return this;
+    }
+
+    /// <summary>The last fatal signal.</summary>
+    public Observation Fatal { get; private set; }
+
+    /// <summary>The call chain of the last fatal signal is known.</summary>
+    public History Unwound(CallChain chain) => Unwound(Fatal, chain);
+
+    /// <summary>The call chain of a fatal signal is known.</summary>
+    public History Unwound(in Observation fatal, CallChain chain)
+    {
+        Now += Millisecond;
+        Fleet.Attributed(in fatal, chain);
+        return this;
+    }
+
+    /// <summary>A process's memory manager complains.</summary>
+    public History Complain(int pid, ComplaintKind kind = ComplaintKind.AlreadyFreed, ulong? address = null, string? module = "tls", string? caller = "tls_init.c: ser_free")
+    {
+        Now += Millisecond;
+        var observation = new Observation { Kind = ObservationKind.Complained, TimeNs = Now, Process = Id(pid), Tid = pid, Instance = _instances[pid], Address = 0x5555_0000 };
+        Fleet.Complained(in observation, new Complaint(kind, address, module, caller));
         return this;
     }
 

@@ -1,3 +1,4 @@
+using System.Collections.Immutable;
 using KamOtel.Diagnosis;
 
 namespace KamOtel.Tests.Diagnosis;
@@ -20,6 +21,13 @@ internal sealed class RecordingSink : IFleetSink
     public List<(ProcessId Child, ProcessRole? Role)> Forks { get; } = [];
 
     public List<(ProcessId Process, ProcessRole Role)> Exits { get; } = [];
+
+    public List<Crash> Crashes { get; } = [];
+
+    public List<(Complaint Complaint, ComplaintContext Context)> Complaints { get; } = [];
+
+    /// <summary>As they were told last.</summary>
+    public ImmutableArray<Fault> Faults { get; private set; } = [];
 
     public List<InstanceSnapshot> Readies { get; } = [];
 
@@ -67,6 +75,20 @@ internal sealed class RecordingSink : IFleetSink
     {
         Told.Add("exited");
         Exits.Add((observation.Process, role));
+    }
+
+    public void Crashed(InstanceContext instance, Crash crash, ImmutableArray<Fault> faults)
+    {
+        Told.Add("crashed");
+        Crashes.Add(crash);
+        Faults = faults;
+    }
+
+    public void Complained(InstanceContext instance, in Observation observation, Complaint complaint, in ComplaintContext context, ImmutableArray<Fault> faults)
+    {
+        Told.Add($"complained {complaint.Kind}");
+        Complaints.Add((complaint, context));
+        Faults = faults;
     }
 
     public void Ready(InstanceContext instance, InstanceSnapshot snapshot)
