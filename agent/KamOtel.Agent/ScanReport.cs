@@ -27,6 +27,7 @@ internal sealed record ScannedInstance(
     [property: JsonPropertyName("openssl")] string? OpenSsl,
     ImmutableArray<string> Modules,
     int? TlsThreadsMode,
+    ScannedMemory SharedMemory,
     ImmutableArray<ScannedSlot> SharedSlots,
     ImmutableArray<string> Advice,
     ScannedCoverage Coverage)
@@ -41,6 +42,7 @@ internal sealed record ScannedInstance(
         instance.Facts.OpenSsl,
         instance.Facts.Modules,
         instance.Facts.TlsThreadsMode,
+        ScannedMemory.Of(instance.Facts.SharedMemory),
         [.. instance.SharedSlots.Select(ScannedSlot.Of)],
         Advice: [],
         ScannedCoverage.Of(instance));
@@ -52,6 +54,12 @@ internal sealed record ScannedSlot(
 {
     public static ScannedSlot Of(SharedSlot slot) =>
         new(slot.Key, $"0x{slot.Value:x}", slot.Memory.Name, [.. slot.Holders.Select(static h => h.Tgid)], slot.Name, slot.Origin?.Chain.Author, slot.Origin?.Chain.AskedBy);
+}
+
+/// <summary>The shared memory that the server allocates from, in bytes; null for what is not known.</summary>
+internal sealed record ScannedMemory(ulong? Size, ulong? Used, ulong? Free, ulong? MaxUsed, string? Manager)
+{
+    public static ScannedMemory Of(SharedMemoryPool? pool) => new(pool?.Size, pool?.Used, pool?.Free, pool?.MaxUsed, pool?.Manager);
 }
 
 /// <summary>What could be seen.</summary>

@@ -40,6 +40,7 @@ internal sealed record ScannedInstance(
     string? Openssl,
     string[] Modules,
     int? TlsThreadsMode,
+    ScannedMemory SharedMemory,
     ScannedSlot[] SharedSlots,
     string[] Advice,
     ScannedCoverage Coverage);
@@ -50,6 +51,9 @@ internal sealed record ScannedSlot(uint Key, string Value, string Mapping, int[]
     /// <summary>The value as a number.</summary>
     public ulong Address() => ulong.Parse(Value.AsSpan("0x".Length), NumberStyles.AllowHexSpecifier, CultureInfo.InvariantCulture);
 }
+
+/// <summary>The shared memory of a server, in bytes.</summary>
+internal sealed record ScannedMemory(long? Size, long? Used, long? Free, long? MaxUsed, string? Manager);
 
 /// <summary>What a scan could see of a server.</summary>
 internal sealed record ScannedCoverage(int Inspected, int Failed, bool SinceExec);
