@@ -44,7 +44,7 @@ internal sealed record ScannedInstance(
         instance.Facts.TlsThreadsMode,
         ScannedMemory.Of(instance.Facts.SharedMemory),
         [.. instance.SharedSlots.Select(ScannedSlot.Of)],
-        Advice: [],
+        [.. Advisor.For(instance).Select(static a => a.ToString())],
         ScannedCoverage.Of(instance));
 }
 

@@ -38,6 +38,10 @@ internal sealed class ScanTable(TextWriter output, bool colored)
             string author = slot.Origin?.Chain.Author is { } module ? $", set by {module}" : "";
             yield return $"key {slot.Key}{name} = 0x{slot.Value:x} in {slot.Memory.Name}{author}, held by {string.Join(", ", slot.Holders.Take(MaxHolders).Select(static h => h.Tgid))}{more}";
         }
+        foreach (Advice advice in Advisor.For(instance))
+        {
+            yield return $"advice: {advice}";
+        }
         ServerFacts facts = instance.Facts;
         string modules = facts.Modules.IsDefaultOrEmpty ? "none known" : string.Join(", ", facts.Modules);
         string mode = facts.TlsThreadsMode is { } value ? $"; tls_threads_mode {value.ToString(CultureInfo.InvariantCulture)}" : "";
