@@ -6,6 +6,7 @@ namespace KamOtel.Diagnosis;
 /// When an advice is given: all that is said here holds, of what was observed. What is not known of a server fulfils nothing;
 /// a null in a list stands for what is known to be absent, or, of authors, for one that is not known.
 /// </summary>
+/// <remarks>Set and not init: what generated code finds no value for, it initialises with nothing at all.</remarks>
 internal sealed record AdviceCondition
 {
     /// <summary>In a list of modules: any.</summary>
@@ -21,31 +22,31 @@ internal sealed record AdviceCondition
     public VersionRange? OpenSsl { get; init; }
 
     /// <summary>One of these values of <c>tls_threads_mode</c>; null: a Kamailio that has none.</summary>
-    public ImmutableArray<int?> TlsThreadsMode { get; init; } = [];
+    public ImmutableArray<int?> TlsThreadsMode { get; set; } = [];
 
     /// <summary>One of these modules does TLS; null: none does.</summary>
-    public ImmutableArray<string?> TlsBackEnd { get; init; } = [];
+    public ImmutableArray<string?> TlsBackEnd { get; set; } = [];
 
     /// <summary>One of these modules is loaded.</summary>
-    public ImmutableArray<string> Modules { get; init; } = [];
+    public ImmutableArray<string> Modules { get; set; } = [];
 
     /// <summary>There is a shared slot that one of these modules set; null: one of which it is not known who set it.</summary>
-    public ImmutableArray<string?> Authors { get; init; } = [];
+    public ImmutableArray<string?> Authors { get; set; } = [];
 
     /// <summary>And one of these asked for it.</summary>
-    public ImmutableArray<string> AskedBy { get; init; } = [];
+    public ImmutableArray<string> AskedBy { get; set; } = [];
 
     /// <summary>And it is one of these.</summary>
-    public ImmutableArray<string> Slots { get; init; } = [];
+    public ImmutableArray<string> Slots { get; set; } = [];
 
     /// <summary>And it was set then.</summary>
-    public ImmutableArray<CallPhase> Phase { get; init; } = [];
+    public ImmutableArray<CallPhase> Phase { get; set; } = [];
 
     /// <summary>One of these things was missed.</summary>
-    public ImmutableArray<CoverageGaps> Gaps { get; init; } = [];
+    public ImmutableArray<CoverageGaps> Gaps { get; set; } = [];
 
     /// <summary>The latest inspection of a process ended so.</summary>
-    public ImmutableArray<InspectionStatus> Inspection { get; init; } = [];
+    public ImmutableArray<InspectionStatus> Inspection { get; set; } = [];
 
     /// <summary>Something is said of a shared slot.</summary>
     public bool IsAboutSlots => !Authors.IsEmpty || !AskedBy.IsEmpty || !Slots.IsEmpty || !Phase.IsEmpty;
