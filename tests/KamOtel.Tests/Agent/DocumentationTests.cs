@@ -69,14 +69,6 @@ public sealed class DocumentationTests
         Section("docs/runbooks/corrupted.md", "| of which server |").ShouldBe(AdviceTable.Of(static e => e.When.Verdict is [Verdict.Corrupted], "docs/runbooks"));
     }
 
-    [Fact]
-    public void Zz()
-    {
-        File.WriteAllLines("/tmp/kn/all", AdviceTable.All("docs"));
-        File.WriteAllLines("/tmp/kn/hazard", AdviceTable.Of(static e => e.When.Verdict.Contains(Verdict.Hazard), "docs/runbooks"));
-        File.WriteAllLines("/tmp/kn/corrupted", AdviceTable.Of(static e => e.When.Verdict is [Verdict.Corrupted], "docs/runbooks"));
-    }
-
     /// <summary>The rows of the table whose head begins so.</summary>
     private static string[] Section(string file, string head) =>
     [
