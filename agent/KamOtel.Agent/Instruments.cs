@@ -110,6 +110,10 @@ internal sealed class Instruments : IDisposable
                 .Select(gap => new Sample(t.Any(i => i.Gaps.HasFlag(gap)) ? 1 : 0, t.Key, Words.Of(gap))))),
         Gauge("kamotel.instance.start_time", "s", "When the target's latest instance was started, since the Unix epoch.", ["target"], static s =>
             ByTarget(s, static t => Math.Round(WallClock.ToTime(t.Max(static i => i.StartedNs)).ToUnixTimeMilliseconds() / 1e3, 1))),
+        Gauge("kamotel.shared_memory.size", "By", "Shared memory that the target allocates from; of its instances the one with the least that is free.", ["target"], static s => BySharedMemory(s, static m => m.Size)),
+        Gauge("kamotel.shared_memory.used", "By", "Shared memory that is given out, the manager's own share included; absent where it is not known.", ["target"], static s => BySharedMemory(s, static m => m.Used)),
+        Gauge("kamotel.shared_memory.free", "By", "Shared memory that is left; absent where it is not known.", ["target"], static s => BySharedMemory(s, static m => m.Free)),
+        Gauge("kamotel.shared_memory.max_used", "By", "The most shared memory that has been given out since the start; absent where it is not known.", ["target"], static s => BySharedMemory(s, static m => m.MaxUsed)),
         Counter("kamotel.events.received", "{event}", "Events taken from the kernel, by kind.", ["kind"], static s => s.Events.Select(static e => new Sample(e.Received, e.Kind))),
         Counter("kamotel.events.lost", "{event}", "Events dropped by the kernel side because a buffer was full, by kind.", ["kind"], static s => s.Events.Select(static e => new Sample(e.Lost, e.Kind))),
         Gauge("kamotel.probes.attached", "{probe}", "Files that carry a probe, by function.", ["function"], static s =>
@@ -165,6 +169,12 @@ internal sealed class Instruments : IDisposable
 
     private static IEnumerable<Sample> ByTarget(AgentSnapshot snapshot, Func<IEnumerable<InstanceSnapshot>, double> value) =>
         snapshot.Fleet.Instances.GroupBy(static i => i.Target).Select(t => new Sample(value(t), t.Key));
+
+    /// <summary>Of a target's instances the one that is nearest to its end, all figures of the same; one whose figures are not known is the last choice.</summary>
+    private static IEnumerable<Sample> BySharedMemory(AgentSnapshot snapshot, Func<SharedMemoryPool, ulong?> value) =>
+        snapshot.Fleet.Instances.Where(static i => i.Facts.SharedMemory is not null).GroupBy(static i => i.Target)
+            .Select(t => (Target: t.Key, Value: value(t.OrderByDescending(static i => i.StartedNs).Select(static i => i.Facts.SharedMemory!).MinBy(static m => m.Free ?? ulong.MaxValue)!)))
+            .Where(static t => t.Value is not null).Select(static t => new Sample(t.Value!.Value, t.Target));
 
     private static IEnumerable<Sample> ByRole(AgentSnapshot snapshot, Func<IEnumerable<ProcessSnapshot>, double> value) =>
         snapshot.Fleet.Instances.GroupBy(static i => i.Target).SelectMany(t => Enum.GetValues<ProcessRole>()

@@ -368,11 +368,27 @@ internal sealed record RecordedMemory(string Name, Hex Start = default, Hex End 
     public SharedMemory ToMemory() => new(Name, Start.Value, End.Value, Major, Minor, Inode);
 }
 
-internal sealed record RecordedFacts(string[] Modules, string? Kamailio = null, string? OpenSsl = null, string? TlsBackEnd = null, int? TlsThreadsMode = null)
+internal sealed record RecordedFacts(string[] Modules, string? Kamailio = null, string? OpenSsl = null, string? TlsBackEnd = null, int? TlsThreadsMode = null, RecordedPool? SharedMemory = null)
 {
-    public static RecordedFacts Of(ServerFacts f) => new([.. f.Modules], f.Kamailio, f.OpenSsl, f.TlsBackEnd, f.TlsThreadsMode);
+    public static RecordedFacts Of(ServerFacts f) => new([.. f.Modules], f.Kamailio, f.OpenSsl, f.TlsBackEnd, f.TlsThreadsMode, f.SharedMemory is { } pool ? RecordedPool.Of(pool) : null);
 
-    public ServerFacts ToFacts() => new() { Kamailio = Kamailio, OpenSsl = OpenSsl, Modules = [.. Whole.Of(Modules)], TlsBackEnd = TlsBackEnd, TlsThreadsMode = TlsThreadsMode };
+    public ServerFacts ToFacts() => new()
+    {
+        Kamailio = Kamailio,
+        OpenSsl = OpenSsl,
+        Modules = [.. Whole.Of(Modules)],
+        TlsBackEnd = TlsBackEnd,
+        TlsThreadsMode = TlsThreadsMode,
+        SharedMemory = SharedMemory?.ToPool(),
+    };
+}
+
+internal sealed record RecordedPool(Hex Start = default, Hex End = default, string? Manager = null, ulong? Used = null, ulong? Free = null, ulong? MaxUsed = null)
+{
+    public static RecordedPool Of(SharedMemoryPool p) => new(new Hex(p.Start), new Hex(p.End), p.Manager, p.Used, p.Free, p.MaxUsed);
+
+    public SharedMemoryPool ToPool() =>
+        new SharedMemoryPool(Start.Value, End.Value, Manager, Used, Free, MaxUsed) is { IsConsistent: true } pool ? pool : throw new FormatException("figures of shared memory that cannot be");
 }
 
 /// <summary>What the agent tells of itself beside its fleet: now and then, and at the end.</summary>

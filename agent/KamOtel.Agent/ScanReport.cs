@@ -27,6 +27,7 @@ internal sealed record ScannedInstance(
     [property: JsonPropertyName("openssl")] string? OpenSsl,
     ImmutableArray<string> Modules,
     int? TlsThreadsMode,
+    ScannedMemory SharedMemory,
     ImmutableArray<ScannedSlot> SharedSlots,
     ImmutableArray<ScannedFault> Faults,
     ImmutableArray<string> Advice,
@@ -42,9 +43,10 @@ internal sealed record ScannedInstance(
         instance.Facts.OpenSsl,
         instance.Facts.Modules,
         instance.Facts.TlsThreadsMode,
+        ScannedMemory.Of(instance.Facts.SharedMemory),
         [.. instance.SharedSlots.Select(ScannedSlot.Of)],
         [.. instance.Faults.Select(ScannedFault.Of)],
-        Advice: [],
+        [.. Advisor.For(instance).Select(static a => a.ToString())],
         ScannedCoverage.Of(instance));
 }
 
@@ -70,6 +72,12 @@ internal sealed record ScannedFault(
         fault.Address is { } address ? Words.Of(address) : null,
         fault.Count,
         fault.Process.Tgid);
+}
+
+/// <summary>The shared memory that the server allocates from, in bytes; null for what is not known.</summary>
+internal sealed record ScannedMemory(ulong? Size, ulong? Used, ulong? Free, ulong? MaxUsed, string? Manager)
+{
+    public static ScannedMemory Of(SharedMemoryPool? pool) => new(pool?.Size, pool?.Used, pool?.Free, pool?.MaxUsed, pool?.Manager);
 }
 
 /// <summary>What could be seen.</summary>

@@ -49,10 +49,19 @@ internal sealed class ScanTable(TextWriter output, bool colored)
         {
             yield return $"… and {instance.Faults.Skip(MaxFaults).Sum(static f => f.Count)} crashes and complaints of {instance.Faults.Length - MaxFaults} other kinds";
         }
+        foreach (Advice advice in Advisor.For(instance))
+        {
+            yield return $"advice: {advice}";
+        }
         ServerFacts facts = instance.Facts;
         string modules = facts.Modules.IsDefaultOrEmpty ? "none known" : string.Join(", ", facts.Modules);
         string mode = facts.TlsThreadsMode is { } value ? $"; tls_threads_mode {value.ToString(CultureInfo.InvariantCulture)}" : "";
         yield return $"modules: {modules}{mode}";
+        if (facts.SharedMemory is { } pool)
+        {
+            string figures = pool is { Used: { } used, Free: { } free, MaxUsed: { } most } ? $": {Mebibytes(used)} used, {Mebibytes(free)} free, at most {Mebibytes(most)} used so far" : "";
+            yield return $"shared memory: {Mebibytes(pool.Size)}{(pool.Manager is { } manager ? $", managed by {manager}" : "")}{figures}";
+        }
         ScannedCoverage coverage = ScannedCoverage.Of(instance);
         yield return $"inspected: {coverage.Inspected} of {instance.Processes.Length} processes";
     }
@@ -66,6 +75,8 @@ internal sealed class ScanTable(TextWriter output, bool colored)
         instance.Facts.OpenSsl ?? "-",
         instance.Target,
     ];
+
+    private static string Mebibytes(ulong bytes) => string.Create(CultureInfo.InvariantCulture, $"{bytes / 1048576.0:0.0} MiB");
 
     private static string Line(string[] cells, int[] widths) =>
         string.Join("  ", cells.Select((cell, column) => cell.PadRight(widths[column]))).TrimEnd();

@@ -75,7 +75,8 @@ internal sealed class StoryPrinter(TextWriter output, bool colored) : IFleetSink
     public void Ready(InstanceContext instance, InstanceSnapshot snapshot) =>
         Print(instance, snapshot.ReadyNs ?? instance.StartedNs, snapshot.Root.Tgid, snapshot.Root.Tgid, "ready", $"{snapshot.Processes.Count(static p => p.Role == ProcessRole.Worker)} workers; {snapshot.MainThreadCallsBeforeFork} set_local calls in Thread#1 of root before the first fork", Bold);
 
-    public void VerdictChanged(InstanceContext instance, InstanceSnapshot snapshot, Verdict before, ulong timeNs) =>
+    public void VerdictChanged(InstanceContext instance, InstanceSnapshot snapshot, Verdict before, ulong timeNs)
+    {
         Print(instance, timeNs: null, snapshot.Root.Tgid, snapshot.Root.Tgid, "verdict", $"{Words.Of(snapshot.Verdict)}: {snapshot.Reason}", snapshot.Verdict switch
         {
             Verdict.Safe => Green,
@@ -83,6 +84,11 @@ internal sealed class StoryPrinter(TextWriter output, bool colored) : IFleetSink
             Verdict.Exposed => Yellow,
             _ => Red,
         });
+        foreach (Advice advice in Advisor.For(snapshot))
+        {
+            Print(instance, timeNs: null, snapshot.Root.Tgid, snapshot.Root.Tgid, "advice", advice.ToString(), Bold);
+        }
+    }
 
     public void Confirmed(InstanceContext instance, InstanceSnapshot snapshot, ulong windowNs, ulong timeNs) =>
         Print(instance, timeNs: null, snapshot.Root.Tgid, snapshot.Root.Tgid, "confirm", $"shared slots were used {snapshot.SharedUses.Sum(static u => u.Count)} times in {windowNs / 1e9:0.0} s, by {snapshot.SharedUses.Select(static u => u.Process).Distinct().Count()} of {snapshot.Processes.Length} processes{(snapshot.SharedUses.IsEmpty ? ": the server was idle, the hazard is the same" : "")}", Red);

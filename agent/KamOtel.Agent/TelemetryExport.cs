@@ -269,6 +269,10 @@ internal static class EventLog
                 attributes.Add("kamotel.verdict", Words.Of(item.Snapshot!.Verdict));
                 attributes.Add("kamotel.verdict.before", item.Detail);
                 attributes.Add("kamotel.reason", item.Snapshot.Reason);
+                if (Advisor.For(item.Snapshot) is { IsEmpty: false } advice)
+                {
+                    attributes.Add("kamotel.advice", advice.Select(static a => a.ToString()).ToArray());
+                }
                 return ("kamotel.instance.verdict", item.Snapshot.Verdict switch { >= Verdict.Hazard => LogLevel.Error, Verdict.Exposed => LogLevel.Warning, _ => LogLevel.Information }, $"{Words.Of(item.Snapshot.Verdict)}: {item.Snapshot.Reason}");
             case ItemKind.Confirmed:
                 long uses = item.Snapshot!.SharedUses.Sum(static u => u.Count);

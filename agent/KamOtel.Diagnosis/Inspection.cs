@@ -116,6 +116,9 @@ public sealed record ServerFacts
 
     /// <summary>Kamailio's <c>tls_threads_mode</c>; null where the program has none.</summary>
     public int? TlsThreadsMode { get; init; }
+
+    /// <summary>The shared memory that it allocates from; null where that is not known.</summary>
+    public SharedMemoryPool? SharedMemory { get; init; }
 }
 
 /// <summary>A slot that two or more processes of an instance share: proof of the hazard.</summary>

@@ -34,13 +34,15 @@ public sealed class ServerFactsReader(ProcFs proc)
     /// </summary>
     public ServerFacts Read(ProcessId root)
     {
-        if (!IsStill(root) || !proc.ReadMaps(root.Tgid, onlyCode: true).TryGet(out ImmutableArray<Mapping> code))
+        if (!IsStill(root) || !proc.ReadMaps(root.Tgid).TryGet(out ImmutableArray<Mapping> mappings))
         {
             return ServerFacts.Unknown;
         }
 
+        ImmutableArray<Mapping> code = [.. mappings.Where(static mapping => mapping.IsCode)];
+
         ImmutableArray<string> modules = [.. code.Select(mapping => ModuleOf(root.Tgid, mapping)).OfType<string>().Distinct(StringComparer.Ordinal).Order(StringComparer.Ordinal).Take(MaxModules)];
-        (string? kamailio, int? mode) = ReadProgram(root.Tgid, code);
+        (string? kamailio, int? mode, SharedMemoryPool? pool) = ReadProgram(root.Tgid, mappings, code);
         var facts = new ServerFacts
         {
             Kamailio = kamailio,
@@ -48,6 +50,7 @@ public sealed class ServerFactsReader(ProcFs proc)
             Modules = modules,
             TlsBackEnd = Array.Find(TlsModules, module => modules.Contains(module, StringComparer.Ordinal)),
             TlsThreadsMode = mode,
+            SharedMemory = pool,
         };
 
         // Asked again: had the number passed to another process meanwhile, all this could be that one's.
@@ -140,7 +143,7 @@ public sealed class ServerFactsReader(ProcFs proc)
         }
     }
 
-    private (string? Kamailio, int? Mode) ReadProgram(int pid, ImmutableArray<Mapping> code)
+    private (string? Kamailio, int? Mode, SharedMemoryPool? Pool) ReadProgram(int pid, ImmutableArray<Mapping> mappings, ImmutableArray<Mapping> code)
     {
         if (!proc.ExecutablePath(pid).TryGet(out string? path)
             || code.FirstOrDefault(mapping => string.Equals(mapping.Path, path, StringComparison.Ordinal)) is not { } program
@@ -153,16 +156,25 @@ public sealed class ServerFactsReader(ProcFs proc)
         {
             if (!ElfFile.Open(file).TryGet(out ElfFile? elf, out _)
                 || elf.Segments.LoadBias(program.Start, program.End - program.Start, program.Offset) is not { } bias
-                || !elf.FindObjects([FullVersion, ThreadsMode]).TryGet(out ElfObjects? objects, out _))
+                || !elf.FindObjects([FullVersion, ThreadsMode, SharedMemoryPoolReader.Root, SharedMemoryPoolReader.AskedSize]).TryGet(out ElfObjects? objects, out _))
             {
                 return default;
             }
 
             string? version = null;
             int? mode = null;
+            ulong? poolRoot = null;
+            ulong? poolSize = null;
             Span<byte> value = stackalloc byte[MaxText];
             foreach (ElfObject found in objects.Found)
             {
+                if (found.Name is SharedMemoryPoolReader.Root or SharedMemoryPoolReader.AskedSize)
+                {
+                    ref ulong? place = ref found.Name == SharedMemoryPoolReader.Root ? ref poolRoot : ref poolSize;
+                    place = unchecked(bias + found.Address);
+                    continue;
+                }
+
                 Span<byte> here = value[..(int)Math.Min(found.Size, MaxText)];
                 if (!ProcessMemory.TryRead(pid, unchecked(bias + found.Address), here, out _))
                 {
@@ -179,7 +191,7 @@ public sealed class ServerFactsReader(ProcFs proc)
                 }
             }
 
-            return (version, mode);
+            return (version, mode, SharedMemoryPoolReader.Read(pid, mappings, poolRoot, poolSize));
         }
     }
 

@@ -82,10 +82,11 @@ internal sealed class KamailioServer : IAsyncDisposable
     /// what this test started.
     /// </summary>
     /// <param name="name">From <see cref="ServerName.New"/>.</param>
-    public async Task<int> StartAs(string name)
+    /// <param name="options">More of Kamailio's options.</param>
+    public async Task<int> StartAs(string name, params string[] options)
     {
         string[] command = await CommandAs(name);
-        Process = RunningProgram.Start(command[0], command[1..], await Environment());
+        Process = RunningProgram.Start(command[0], [.. command[1..], .. options], await Environment());
         await WaitUntilUp();
         return Process.Pid;
     }

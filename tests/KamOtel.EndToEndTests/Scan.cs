@@ -40,6 +40,7 @@ internal sealed record ScannedInstance(
     string? Openssl,
     string[] Modules,
     int? TlsThreadsMode,
+    ScannedMemory SharedMemory,
     ScannedSlot[] SharedSlots,
     ScannedFault[] Faults,
     string[] Advice,
@@ -55,6 +56,9 @@ internal sealed record ScannedSlot(uint Key, string Value, string Mapping, int[]
 /// <summary>Crashes or complaints of a server that are alike.</summary>
 internal sealed record ScannedFault(
     string Kind, string? Signal, string? Complaint, string Role, string? Module, string? Caller, string? Address, long Count, int LastPid);
+
+/// <summary>The shared memory of a server, in bytes.</summary>
+internal sealed record ScannedMemory(long? Size, long? Used, long? Free, long? MaxUsed, string? Manager);
 
 /// <summary>What a scan could see of a server.</summary>
 internal sealed record ScannedCoverage(int Inspected, int Failed, bool SinceExec);

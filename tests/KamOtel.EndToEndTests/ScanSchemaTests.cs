@@ -22,6 +22,7 @@ public sealed class ScanSchemaTests
               "openssl": "3.0.22",
               "modules": ["tls", "db_postgres"],
               "tlsThreadsMode": null,
+              "sharedMemory": { "size": 67108864, "used": 2677664, "free": 64431200, "maxUsed": 2677664, "manager": "qm" },
               "sharedSlots": [
                 { "key": 3, "value": "0x7f2d40400010", "mapping": "/dev/zero (deleted)", "holders": [1, 2], "name": null, "author": null, "askedBy": null }
               ],
@@ -97,6 +98,11 @@ public sealed class ScanSchemaTests
     [InlineData("/instances/0", "modules", "[\"/usr/lib/kamailio/modules/tls\"]")]
     [InlineData("/instances/0", "tlsThreadsMode", "-1")]
     [InlineData("/instances/0", "tlsThreadsMode", "3")]
+    [InlineData("/instances/0", "sharedMemory", "null")]
+    [InlineData("/instances/0/sharedMemory", "more", "1")]
+    [InlineData("/instances/0/sharedMemory", "size", "0")]
+    [InlineData("/instances/0/sharedMemory", "used", "-1")]
+    [InlineData("/instances/0/sharedMemory", "manager", "\"sm\"")]
     [InlineData("/instances/0", "advice", "[\"\"]")]
     [InlineData("/instances/0/coverage", "inspected", "-1")]
     [InlineData("/instances/0/faults/0", "more", "1")]

@@ -103,6 +103,23 @@ public sealed class CorpusTests
         replay.State.Inspections.ShouldBeGreaterThan(0);
     }
 
+    [Fact]
+    public void A_server_that_was_found_running_is_judged_and_nobody_is_blamed()
+    {
+        using RecordingReader reader = Open("tls_found");
+        var replay = new Replay(reader, sink: null);
+        replay.Run();
+
+        InstanceSnapshot server = replay.Servers.ShouldHaveSingleItem();
+        server.Verdict.ShouldBe(Verdict.Hazard, server.Reason);
+        server.SinceExec.ShouldBeFalse();
+        server.Gaps.ShouldBe(CoverageGaps.StartedBefore);
+        server.SharedSlots.ShouldAllBe(static s => s.Origin == null);
+        SharedMemoryPool pool = server.Facts.SharedMemory.ShouldNotBeNull();
+        (pool.Manager, pool.Size).ShouldBe(("qm", 64UL << 20));
+        server.SharedSlots.ShouldAllBe(s => s.Value >= pool.Start && s.Value < pool.End);
+    }
+
     [Theory]
     [MemberData(nameof(Kinds))]
     public void A_recorded_start_is_one_span(string kind, Verdict verdict, int sharedSlots)

@@ -59,6 +59,16 @@ public sealed class DocumentationTests
         }
     }
 
+    [Fact]
+    public void The_advice_page_is_the_file_of_knowledge() => Section("docs/advice.md", "| advice | verdict |").ShouldBe(AdviceTable.All("docs"));
+
+    [Fact]
+    public void A_runbook_has_the_advice_of_its_verdict()
+    {
+        Section("docs/runbooks/hazard.md", "| of which server |").ShouldBe(AdviceTable.Of(static e => e.When.Verdict.Contains(Verdict.Hazard), "docs/runbooks"));
+        Section("docs/runbooks/corrupted.md", "| of which server |").ShouldBe(AdviceTable.Of(static e => e.When.Verdict is [Verdict.Corrupted], "docs/runbooks"));
+    }
+
     /// <summary>The rows of the table whose head begins so.</summary>
     private static string[] Section(string file, string head) =>
     [

@@ -88,6 +88,34 @@ public sealed class InstrumentsTests : IDisposable
     }
 
     [Fact]
+    public async Task Of_a_targets_instances_the_one_nearest_to_its_end_tells_the_shared_memory_and_what_is_not_known_is_absent()
+    {
+        const string Size = "kamotel_shared_memory_size_bytes{target=kamailio}", Used = "kamotel_shared_memory_used_bytes{target=kamailio}", Free = "kamotel_shared_memory_free_bytes{target=kamailio}", Most = "kamotel_shared_memory_max_used_bytes{target=kamailio}";
+        var history = new History();
+        Inspect(10, null);
+        (await Prometheus()).Keys.ShouldNotContain(static key => key.StartsWith("kamotel_shared_memory", StringComparison.Ordinal));
+
+        Inspect(20, new SharedMemoryPool(0, 4000, null, null, null, null));
+        Dictionary<string, double> unread = await Prometheus();
+        unread[Size].ShouldBe(4000);
+        unread.Keys.ShouldNotContain(Used);
+        unread.Keys.ShouldNotContain(Free);
+        unread.Keys.ShouldNotContain(Most);
+
+        Inspect(30, new SharedMemoryPool(0, 3000, "qm", 2000, 1000, 2500));
+        Inspect(40, new SharedMemoryPool(0, 5000, "fm", 3500, 1500, 4500));
+        Dictionary<string, double> read = await Prometheus();
+        (read[Size], read[Used], read[Free], read[Most]).ShouldBe((3000, 2000, 1000, 2500));
+
+        void Inspect(int pid, SharedMemoryPool? pool)
+        {
+            history.Exec(pid).Fork(pid, pid + 1).Settle();
+            history.Fleet.Inspected(history.InstanceOf(pid), [history.Found(pid), history.Found(pid + 1)], new ServerFacts { SharedMemory = pool });
+            Publish(history);
+        }
+    }
+
+    [Fact]
     public async Task A_label_may_hold_anything()
     {
         var history = new History();
@@ -165,7 +193,7 @@ public sealed class InstrumentsTests : IDisposable
         var history = new History();
         history.Exec(10).Library(10, lateNs: 2_000_000).Init(10).Set(10).Set(10, key: 1, value: SlotValue.Sentinel).Set(10, tid: 99)
             .Fork(10, 11).Fork(10, 12).Set(11, value: 0).SetEx(12).Clean(12).Cleanup(10, key: 1).Settle();
-        history.Inspect(pid => history.Found(pid, History.Shared()), new ServerFacts { Kamailio = "5.6.3", OpenSsl = "3.0.19", TlsBackEnd = "tls", TlsThreadsMode = 0 });
+        history.Inspect(pid => history.Found(pid, History.Shared()), new ServerFacts { Kamailio = "5.6.3", OpenSsl = "3.0.19", TlsBackEnd = "tls", TlsThreadsMode = 0, SharedMemory = new SharedMemoryPool(0x1000, 0x5000, "qm", 0x1000, 0x3000, 0x2000) });
         history.Fleet.Confirmed(history.InstanceOf(10), [new SharedUse(History.Id(11), 0, 12)], History.Second, history.Now);
         history.Complain(11).Complain(12, ComplaintKind.Overwritten, module: null).Complain(12, ComplaintKind.OutOfSharedMemory, module: "core").Fork(10, 13).Exit(13, status: 11);
         return history;

@@ -68,9 +68,17 @@ public sealed class RecordingTests
             OtherThreadSlots = others,
         });
 
+    private static readonly Gen<SharedMemoryPool> Pools =
+        Gen.Select(Gen.ULong[0, 1UL << 47], Gen.ULong[1, 1UL << 40], Text.Null(), Gen.Double[0, 1], Gen.Double[0, 1], Gen.Bool, static (start, size, manager, used, most, known) =>
+        {
+            ulong max = (ulong)(size * most);
+            ulong now = (ulong)(max * used);
+            return known ? new SharedMemoryPool(start, start + size, manager, now, size - now, max) : new SharedMemoryPool(start, start + size, manager, null, null, null);
+        });
+
     private static readonly Gen<ServerFacts> Facts =
-        Gen.Select(Text.Null(), Text.Null(), Text.Array[0, 3], Text.Null(), Gen.Int.Nullable(), static (kamailio, openssl, modules, tls, mode) =>
-            new ServerFacts { Kamailio = kamailio, OpenSsl = openssl, Modules = [.. modules], TlsBackEnd = tls, TlsThreadsMode = mode });
+        Gen.Select(Text.Null(), Text.Null(), Text.Array[0, 3], Text.Null(), Gen.Int.Nullable(), Pools.Null(), static (kamailio, openssl, modules, tls, mode, pool) =>
+            new ServerFacts { Kamailio = kamailio, OpenSsl = openssl, Modules = [.. modules], TlsBackEnd = tls, TlsThreadsMode = mode, SharedMemory = pool });
 
     private static readonly Gen<CallChain> Chains =
         Gen.Select(
@@ -231,6 +239,9 @@ public sealed class RecordingTests
     [InlineData("{\"t\":\"inspected\",\"instance\":\"1@1\",\"found\":[null]}")]
     [InlineData("{\"t\":\"inspected\",\"instance\":\"1@1\"}")]
     [InlineData("{\"t\":\"inspected\",\"instance\":\"1@1\",\"found\":[{\"process\":\"1@1\",\"slots\":[null]}]}")]
+    [InlineData("{\"t\":\"inspected\",\"instance\":\"1@1\",\"found\":[],\"facts\":{\"modules\":[],\"sharedMemory\":{\"start\":\"0x2\",\"end\":\"0x1\"}}}")]
+    [InlineData("{\"t\":\"inspected\",\"instance\":\"1@1\",\"found\":[],\"facts\":{\"modules\":[],\"sharedMemory\":{\"start\":\"0x1\",\"end\":\"0x9\",\"used\":4,\"free\":5,\"maxUsed\":4}}}")]
+    [InlineData("{\"t\":\"inspected\",\"instance\":\"1@1\",\"found\":[],\"facts\":{\"modules\":[],\"sharedMemory\":{\"start\":\"0x1\",\"end\":\"0x9\",\"used\":4}}}")]
     [InlineData("{\"t\":\"chain\",\"frames\":[{}]}")]
     [InlineData("{\"t\":\"confirmed\",\"instance\":\"1@1\",\"uses\":[{\"process\":\"1@1\",\"key\":1,\"count\":9223372036854775807}]}")]
     [InlineData("{\"t\":\"agent\",\"events\":[null],\"libraries\":[]}")]

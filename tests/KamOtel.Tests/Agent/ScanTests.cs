@@ -36,6 +36,20 @@ public sealed class ScanTests
         slot.GetProperty("holders").EnumerateArray().Select(static h => h.GetInt32()).ShouldBe([10, 11, 12]);
         slot.GetProperty("author").ValueKind.ShouldBe(JsonValueKind.Null);
         instance.GetProperty("coverage").GetProperty("inspected").GetInt32().ShouldBe(3);
+        instance.GetProperty("sharedMemory").EnumerateObject().ShouldAllBe(static figure => figure.Value.ValueKind == JsonValueKind.Null);
+    }
+
+    [Fact]
+    public void Shared_memory_is_told_in_bytes_and_for_people_in_mebibytes()
+    {
+        InstanceSnapshot server = Hazard().Server;
+        server = server with { Facts = server.Facts with { SharedMemory = new SharedMemoryPool(0x10000, 0x10000 + (64 << 20), "qm", 16 << 20, 48 << 20, 33 << 19) } };
+        JsonElement memory = JsonDocument.Parse(ScanReport.Of([server]).ToJson()).RootElement.GetProperty("instances")[0].GetProperty("sharedMemory");
+        memory.GetRawText().ReplaceLineEndings("").Replace(" ", "", StringComparison.Ordinal).ShouldBe("""{"size":67108864,"used":16777216,"free":50331648,"maxUsed":17301504,"manager":"qm"}""");
+        Table(server).ShouldContain("shared memory: 64.0 MiB, managed by qm: 16.0 MiB used, 48.0 MiB free, at most 16.5 MiB used so far");
+
+        server = server with { Facts = server.Facts with { SharedMemory = new SharedMemoryPool(0x10000, 0x10000 + (64 << 20), null, null, null, null) } };
+        Table(server).ShouldContain($"shared memory: 64.0 MiB{Environment.NewLine}");
     }
 
     [Theory]
@@ -87,6 +101,13 @@ public sealed class ScanTests
         var output = new StringWriter();
         new ScanTable(output, colored: false).Print([history.Server]);
         output.ToString().ShouldContain("… and 12 crashes and complaints of 12 other kinds");
+    }
+
+    private static string Table(InstanceSnapshot server)
+    {
+        var output = new StringWriter();
+        new ScanTable(output, colored: false).Print([server]);
+        return output.ToString();
     }
 
     private static History Hazard()
