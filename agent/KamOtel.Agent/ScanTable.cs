@@ -28,7 +28,8 @@ internal sealed class ScanTable(TextWriter output, bool colored)
         }
     }
 
-    private static IEnumerable<string> Details(InstanceSnapshot instance)
+    /// <summary>What is told below a server's line.</summary>
+    internal static IEnumerable<string> Details(InstanceSnapshot instance)
     {
         yield return instance.Reason;
         foreach (SharedSlot slot in instance.SharedSlots)
@@ -56,10 +57,10 @@ internal sealed class ScanTable(TextWriter output, bool colored)
         instance.Target,
     ];
 
-    private static string Line(string[] cells, int[] widths) =>
+    internal static string Line(string[] cells, int[] widths) =>
         string.Join("  ", cells.Select((cell, column) => cell.PadRight(widths[column]))).TrimEnd();
 
-    private static string ColorOf(Verdict verdict) => verdict switch
+    internal static string ColorOf(Verdict verdict) => verdict switch
     {
         Verdict.Safe => "32",
         Verdict.Exposed => "33",
