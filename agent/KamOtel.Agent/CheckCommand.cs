@@ -23,7 +23,6 @@ internal static partial class CheckCommand
         SignalState signals = SignalState.OfThisProcess();
         using var interruption = new Interruption();
         ImmutableArray<CheckedCommand> commands = check.Commands();
-        options.Watch = [.. options.Watch.Concat(commands.Select(static c => ServerName(c.FindProgram())).OfType<string>()).Distinct(StringComparer.Ordinal).Take(MaxNames)];
         // The last of it shall be seen, too.
         options.InspectEverySeconds = Math.Min(options.InspectEverySeconds, Math.Max(1, check.For.TotalSeconds / 2));
         using JUnitReport? junit = check.JUnit is { } path ? JUnitReport.Create(path) : null;
@@ -31,16 +30,13 @@ internal static partial class CheckCommand
         int? code = null;
         try
         {
+            options.Watch = [.. options.Watch.Concat(commands.Select(static c => ServerName(c.FindProgram())).OfType<string>()).Distinct(StringComparer.Ordinal).Take(MaxNames)];
             RunAll(options, check, commands, signals, interruption, results, error);
         }
-        catch (Exception e) when (e is BpfException or IOException)
+        catch (Exception e) when (junit is not null && (e is BpfException or CommandException or IOException))
         {
-            if (junit is null)
-            {
-                throw;
-            }
             error.WriteLine($"kamotel: error: {e.Message}");
-            code = e is BpfException { Denied: true } ? ExitCode.NoPermission : ExitCode.Unavailable;
+            code = e is CommandException refused ? refused.ExitCode : e is BpfException { Denied: true } ? ExitCode.NoPermission : ExitCode.Unavailable;
             results.AddRange(commands.Skip(results.Count).Select(c => NotRun(c, e.Message)));
         }
         if (code is null)

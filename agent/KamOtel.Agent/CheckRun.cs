@@ -28,6 +28,8 @@ internal sealed class CheckRun(
 
     private readonly ProcFs _proc = new();
     private readonly ConcurrentQueue<GuardReport> _reports = [];
+    private readonly Lock _waking = new();
+    private bool _over;
     private GuardProcess? _guard;
     private int? _failed;
     private int? _status;
@@ -48,18 +50,22 @@ internal sealed class CheckRun(
     /// <exception cref="IOException">The guard cannot be started.</exception>
     public CheckResult Run()
     {
+        using var begun = new ManualResetEventSlim();
         using GuardProcess guard = _guard = GuardProcess.Start(
             new GuardedCommand(command.Words, check.StopWithin, check.Json, signals),
             report =>
             {
                 _reports.Enqueue(report);
-                watcher.Wake();
+                begun.Set();
+                Wake();
             });
-        using var alarm = new Timer(_ => watcher.Wake());
-        interruption.Told = watcher.Wake;
+        using var alarm = new Timer(_ => Wake());
+        interruption.Told = Wake;
         servers.Begin(guard.Pid);
         _startedAt = Environment.TickCount64;
         guard.Begin();
+        // The guard tells the command's process before that is anything else, and so it is known before it is observed.
+        begun.Wait();
         try
         {
             while (!_gone)
@@ -72,20 +78,38 @@ internal sealed class CheckRun(
                     watcher.Turn();
                 }
             }
-            for (long end = Environment.TickCount64 + (long)ToLearnOfEnd.TotalMilliseconds; servers.Living > 0 && Environment.TickCount64 < end && interruption.Count < 2;)
+            long end = Environment.TickCount64 + (long)ToLearnOfEnd.TotalMilliseconds;
+            do
             {
-                _ = alarm.Change(Math.Max(end - Environment.TickCount64, 1), Timeout.Infinite);
+                _ = alarm.Change(servers.Living > 0 ? Math.Max(end - Environment.TickCount64, 1) : 1, Timeout.Infinite);
                 watcher.Turn();
             }
+            while (servers.Living > 0 && Environment.TickCount64 < end && interruption.Count < 2);
         }
         finally
         {
             interruption.Told = null;
+            lock (_waking)
+            {
+                _over = true;
+            }
         }
         return Conclude();
     }
 
     private static TimeSpan Since(long at) => TimeSpan.FromMilliseconds(Environment.TickCount64 - at);
+
+    /// <summary>Any thread, and until it is over: the watcher may be gone then.</summary>
+    private void Wake()
+    {
+        lock (_waking)
+        {
+            if (!_over)
+            {
+                watcher.Wake();
+            }
+        }
+    }
 
     private void Hear()
     {
@@ -153,7 +177,7 @@ internal sealed class CheckRun(
         if ((!_wasReady || left <= TimeSpan.Zero) && patience <= TimeSpan.Zero)
         {
             return Stop(living.FirstOrDefault(i => !IsReady(i)) is not { } late ? null
-                : $"{late.Target} was not ready within {Seconds(check.ReadyWithin)}: {(late.ReadyNs is null && late.Processes.Length < 2 ? "it has no worker" : late.Reason)}");
+                : $"the server was not ready within {Seconds(check.ReadyWithin)}: {(late.ReadyNs is null && late.Processes.Length < 2 ? "it has no worker" : late.Reason)}");
         }
         return new[] { left, patience }.Where(static t => t > TimeSpan.Zero).Select(static t => (long)t.TotalMilliseconds + 1).Append(Never).Min();
     }
@@ -199,10 +223,10 @@ internal sealed class CheckRun(
         ImmutableArray<InstanceSnapshot> all = servers.All();
         return new CheckResult
         {
-            Name = command.Configuration ?? (all.Length > 0 ? all[0].Target : Path.GetFileName(command.Words[0])),
+            Name = command.Configuration ?? (all.Length > 0 ? servers.FileOf(all[0]) ?? all[0].Target : Path.GetFileName(command.Words[0])),
             Configuration = command.Configuration,
-            // A configuration is known to people by what they called it, and not by the container that all of them run in.
-            Servers = command.Configuration is { } name ? [.. all.Select(s => s with { Target = name })] : all,
+            // People know it by its configuration, and not by the container or the service that the whole job runs in.
+            Servers = [.. all.Select(s => s with { Target = command.Configuration ?? servers.FileOf(s) ?? s.Target })],
             Status = _status,
             Stopped = _stopped,
             Killed = _killed,
@@ -221,7 +245,7 @@ internal sealed class CheckRun(
         }
         if (_lost)
         {
-            return "the guard of the command was killed, and nobody knows what of it is left";
+            return "what the command started could not be ended, or its guard was: something may be left";
         }
         if (_problem is not null)
         {
@@ -244,8 +268,9 @@ internal sealed class CheckRun(
     private string NoServer()
     {
         string ran = _ran.IsEmpty ? $"the command ended ({(_status is { } status ? Words.OfStatus(status) : "nobody knows how")})" : $"what runs is called {string.Join(", ", _ran.Take(MaxNames))}{(_ran.Length > MaxNames ? ", …" : "")}";
-        string others = servers.Others.Count == 0 ? "" : $"; {string.Join(", ", servers.Others.Distinct().Take(MaxNames))} started meanwhile, but not as a process that descends from the command: a container's server is checked inside of it";
-        return $"no server called {string.Join(" or ", options.Watch)} was started: {ran}; --watch NAME checks one of another name{others}";
+        string others = servers.Others.Count == 0 ? "" : $"; {string.Join(", ", servers.Others.Take(MaxNames))} started meanwhile, but does not descend from the command: a container's server is checked inside of it";
+        string vanished = servers.Vanished.Count == 0 ? "" : $"; {string.Join(", ", servers.Vanished.Take(MaxNames))} ended at once";
+        return $"no server called {string.Join(" or ", options.Watch)} was started: {ran}; --watch NAME checks one of another name{others}{vanished}";
     }
 
     private IEnumerable<string> Remarks(ImmutableArray<InstanceSnapshot> all)
@@ -257,7 +282,7 @@ internal sealed class CheckRun(
         }
         foreach (InstanceSnapshot server in all)
         {
-            if (servers.EndOf(server) is { } end && (end.Status != 0 || !end.Asked) && !(end is { Status: 9, Asked: true } && _killed > 0))
+            if (servers.EndOf(server) is { } end && (end.Status != 0 || !end.Asked || !servers.IsCommandItself(server)) && !(end is { Status: 9, Asked: true } && _killed > 0))
             {
                 yield return $"the server{(all.Length > 1 ? $" {server.Root.Tgid}" : "")} ended {(end.Asked ? "after SIGTERM" : "by itself")}: {Words.OfStatus(end.Status)}";
             }

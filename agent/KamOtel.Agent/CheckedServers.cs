@@ -19,14 +19,19 @@ internal sealed class CheckedServers(ProcFs proc) : IFleetSink
     private readonly Dictionary<InstanceId, InstanceSnapshot> _whole = [];
     private readonly Dictionary<InstanceId, InstanceSnapshot> _atStop = [];
     private readonly Dictionary<InstanceId, ServerEnd> _ends = [];
+    private readonly Dictionary<InstanceId, string> _files = [];
     private readonly List<string> _others = [];
+    private readonly List<string> _vanished = [];
     private ReplayedServers _told = new();
     private int _guard;
     private int _command;
     private bool _stopping;
 
-    /// <summary>Servers that started meanwhile, and that somebody else started or that were gone too soon to tell.</summary>
+    /// <summary>Servers that somebody else started meanwhile.</summary>
     public IReadOnlyList<string> Others => _others;
+
+    /// <summary>Servers that started meanwhile, and were gone before anybody could see who had started them.</summary>
+    public IReadOnlyList<string> Vanished => _vanished;
 
     /// <summary>Ours that have not ended.</summary>
     public int Living => _ours.Count - _ends.Keys.Count(_ours.Contains);
@@ -39,7 +44,9 @@ internal sealed class CheckedServers(ProcFs proc) : IFleetSink
         _whole.Clear();
         _atStop.Clear();
         _ends.Clear();
+        _files.Clear();
         _others.Clear();
+        _vanished.Clear();
         _told = new ReplayedServers();
         _guard = guard;
         _command = 0;
@@ -51,6 +58,12 @@ internal sealed class CheckedServers(ProcFs proc) : IFleetSink
 
     /// <summary>The command is the server itself, in the foreground or to become a daemon.</summary>
     public bool IsCommand(InstanceSnapshot server) => server.Id.Tgid == _command;
+
+    /// <summary>Its root is the command's process: how that ended tells how the server did.</summary>
+    public bool IsCommandItself(InstanceSnapshot server) => server.Root.Tgid == _command;
+
+    /// <summary>Its configuration file; null when its command line names none, or nobody could read that.</summary>
+    public string? FileOf(InstanceSnapshot server) => _files.GetValueOrDefault(server.Id);
 
     /// <summary>How the server ended; null while it lives.</summary>
     public ServerEnd? EndOf(InstanceSnapshot server) => _ends.GetValueOrDefault(server.Id);
@@ -95,13 +108,21 @@ internal sealed class CheckedServers(ProcFs proc) : IFleetSink
         {
             return;
         }
-        if (IsOurs(observation.Process.Tgid))
+        switch (IsOurs(observation.Process.Tgid))
         {
-            _ = _ours.Add(instance.Id);
-        }
-        else
-        {
-            _others.Add($"{instance.Program} (process {observation.Process.Tgid})");
+            case true:
+                _ = _ours.Add(instance.Id);
+                if (TargetName.ConfigurationOf(proc, observation.Process) is { } file)
+                {
+                    _files[instance.Id] = file;
+                }
+                break;
+            case false:
+                _others.Add($"{instance.Program} (process {observation.Process.Tgid})");
+                break;
+            default:
+                _vanished.Add($"{instance.Program} (process {observation.Process.Tgid})");
+                break;
         }
     }
 
@@ -163,7 +184,8 @@ internal sealed class CheckedServers(ProcFs proc) : IFleetSink
         }
     }
 
-    private bool IsOurs(int pid)
+    /// <summary>Null when nobody can tell any more.</summary>
+    private bool? IsOurs(int pid)
     {
         if (pid == _command)
         {
@@ -178,7 +200,7 @@ internal sealed class CheckedServers(ProcFs proc) : IFleetSink
             }
             if (!proc.ReadStat(pid).TryGet(out ProcessStat? stat))
             {
-                return false;
+                return null;
             }
             pid = stat.ParentPid;
         }

@@ -39,7 +39,6 @@ internal sealed class JUnitReport : IDisposable
     {
         try
         {
-            _file.SetLength(0);
             using (XmlWriter xml = XmlWriter.Create(_file, new XmlWriterSettings { Indent = true, Encoding = new UTF8Encoding(encoderShouldEmitUTF8Identifier: false), CloseOutput = false }))
             {
                 Write(xml, results);

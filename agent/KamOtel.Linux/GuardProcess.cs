@@ -19,6 +19,8 @@ public sealed class GuardProcess : IDisposable
 {
     private const string Resource = "kamotel-guard";
 
+    private const int MostMilliseconds = 1_000_000_000;
+
     private readonly SafeFileHandle _socket;
     private readonly Action<GuardReport> _reported;
     private readonly Thread _reader;
@@ -117,7 +119,7 @@ public sealed class GuardProcess : IDisposable
     [
         Resource,
         socket.ToString(CultureInfo.InvariantCulture),
-        ((long)command.StopWithin.TotalMilliseconds).ToString(CultureInfo.InvariantCulture),
+        ((int)Math.Min(command.StopWithin.TotalMilliseconds, MostMilliseconds)).ToString(CultureInfo.InvariantCulture),
         command.Signals.Ignored.ToString("x", CultureInfo.InvariantCulture),
         command.Signals.Blocked.ToString("x", CultureInfo.InvariantCulture),
         command.OutputToError ? "2" : "1",

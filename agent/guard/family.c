@@ -28,10 +28,10 @@ static bool read_stat(pid_t pid, struct relative *out)
 	text[length] = '\0';
 	/* The name may hold anything, parentheses too; what follows holds none. */
 	after = strrchr(text, ')');
-	if (!after ||
-	    sscanf(after + 1,
-		   " %c %d %*d %*d %*d %*d %*u %*u %*u %*u %*u %*u %*u %*d %*d %*d %*d %*d %*d %llu",
-		   &state, &out->parent, &out->start) != 3)
+	if (!after || sscanf(after + 1,
+			     " %c %d %*d %*d %*d %*d %*u %*u %*u %*u %*u %*u %*u %*d %*d %*d %*d "
+			     "%*d %*d %llu",
+			     &state, &out->parent, &out->start) != 3)
 		return false;
 	out->pid = pid;
 	return state != 'Z' && state != 'X';

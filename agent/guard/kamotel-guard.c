@@ -28,6 +28,7 @@
 #include "protocol.h"
 
 #define LOOK_EVERY_MS 25
+#define GIVE_UP_MS    10000 /* after SIGKILL: what hangs in the kernel cannot be waited for */
 
 struct guard {
 	int socket;
@@ -151,11 +152,12 @@ static void ask(struct guard *guard, const struct relative *who)
 }
 
 /*
- * SIGTERM goes to the command, and to what is left to this process when others end: a daemon's root,
- * the server of a shell that died. After half of the time it goes to all, as a shell may wait for a
- * server that it does not tell. In the end SIGKILL.
+ * SIGTERM goes to the command, and to what is left to this process when others end: a daemon's
+ * root, the server of a shell that died. After half of the time it goes to all, as a shell may wait
+ * for a server that it does not tell. In the end SIGKILL. Returns since when it stops, in
+ * milliseconds.
  */
-static void stop(struct guard *guard)
+static long long stop(struct guard *guard)
 {
 	long long waited = now_ms() - guard->stopping_ms;
 	bool all = waited >= guard->limit_ms / 2;
@@ -175,6 +177,7 @@ static void stop(struct guard *guard)
 		report(guard, KG_KILLED, 0, killed);
 		guard->killed = killed;
 	}
+	return waited;
 }
 
 /* True when nothing is left. */
@@ -218,13 +221,15 @@ static void read_signals(struct guard *guard)
 	struct signalfd_siginfo signal;
 
 	while (read(guard->signals, &signal, sizeof(signal)) == sizeof(signal)) {
-		/* A terminal tells the agent as well, which knows better; who asks the guard alone means it. */
+		/* A terminal tells the agent as well, which knows better; who asks the guard alone
+		 * means it. */
 		if (signal.ssi_signo == SIGTERM && !guard->stopping_ms)
 			guard->stopping_ms = now_ms();
 	}
 }
 
-static void watch(struct guard *guard)
+/* True when nothing is left. */
+static bool watch(struct guard *guard)
 {
 	while (true) {
 		struct pollfd on[] = {{.fd = guard->signals, .events = POLLIN},
@@ -235,11 +240,11 @@ static void watch(struct guard *guard)
 		if (guard->socket >= 0 && on[1].revents)
 			obey(guard);
 		if (!guard->started && guard->stopping_ms)
-			return;
+			return true;
 		if (guard->started && reap(guard))
-			return;
-		if (guard->stopping_ms)
-			stop(guard);
+			return true;
+		if (guard->stopping_ms && stop(guard) > guard->limit_ms + GIVE_UP_MS)
+			return false;
 	}
 }
 
@@ -267,7 +272,8 @@ int main(int argc, char **argv)
 	if (fcntl(guard.socket, F_SETFD, FD_CLOEXEC) || guard.signals < 0 ||
 	    prctl(PR_SET_CHILD_SUBREAPER, 1))
 		return 71;
-	watch(&guard);
+	if (!watch(&guard))
+		return 75;
 	report(&guard, KG_GONE, 0, 0);
 	return 0;
 }

@@ -11,16 +11,16 @@
 /* From the agent, one byte. That the agent is gone means KG_STOP. */
 enum kg_order {
 	KG_START = 's', /* begin the command */
-	KG_STOP = 't',  /* end it as an operator does: SIGTERM, time, SIGKILL */
-	KG_KILL = 'k',  /* end it at once */
+	KG_STOP = 't',	/* end it as an operator does: SIGTERM, time, SIGKILL */
+	KG_KILL = 'k',	/* end it at once */
 };
 
 enum kg_kind {
 	KG_STARTED = 1, /* pid: the command's process, before its first instruction */
-	KG_FAILED = 2,  /* value: errno of the exec; the command never ran */
-	KG_ENDED = 3,   /* value: the command's wait status */
-	KG_KILLED = 4,  /* value: how many processes had to be killed */
-	KG_GONE = 5,    /* nothing of what the command started is left; the guard ends */
+	KG_FAILED = 2,	/* value: errno of the exec; the command never ran */
+	KG_ENDED = 3,	/* value: the command's wait status */
+	KG_KILLED = 4,	/* value: how many processes had to be killed */
+	KG_GONE = 5,	/* nothing of what the command started is left; the guard ends */
 };
 
 struct kg_report {
