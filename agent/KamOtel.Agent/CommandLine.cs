@@ -68,6 +68,7 @@ internal static class CommandLine
         writes nothing changes; with --json its standard output goes to standard error. Servers count that descend from it, also
         in the background; its own program is watched too when it is a SIP server of another name than --watch says. When the
         time is over it gets SIGTERM, and so does what it leaves behind; Ctrl-C does that earlier, and a second one kills.
+        Only warnings are logged unless --log-level says otherwise.
 
         Exit status: 0 every server is safe or exposed, 1 a server has a hazard or worse, 2 could not tell: no server, not ready
         in time, ended by itself, the command failed, a signal came; with --each 1 comes before 2, and 2 before 0. 64 usage,
