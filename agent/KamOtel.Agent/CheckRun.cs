@@ -262,7 +262,8 @@ internal sealed class CheckRun(
                 return $"the server ended by itself before the check was over: {Words.OfStatus(end.Status)}; until then it was {Words.Of(server.Verdict)}";
             }
         }
-        return _status is { } status and not 0 && !_stopped ? $"the command failed: {Words.OfStatus(status)}" : null;
+        // Of a server that could not even start that is not the news.
+        return _status is { } status and not 0 && !_stopped && ScanCommand.CodeOf(all) != ExitCode.CouldNotTell ? $"the command failed: {Words.OfStatus(status)}" : null;
     }
 
     private string NoServer()
@@ -282,7 +283,7 @@ internal sealed class CheckRun(
         }
         foreach (InstanceSnapshot server in all)
         {
-            if (servers.EndOf(server) is { } end && (end.Status != 0 || !end.Asked || !servers.IsCommandItself(server)) && !(end is { Status: 9, Asked: true } && _killed > 0))
+            if (servers.EndOf(server) is { } end && !servers.IsCommandItself(server))
             {
                 yield return $"the server{(all.Length > 1 ? $" {server.Root.Tgid}" : "")} ended {(end.Asked ? "after SIGTERM" : "by itself")}: {Words.OfStatus(end.Status)}";
             }
