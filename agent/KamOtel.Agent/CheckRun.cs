@@ -17,6 +17,9 @@ internal sealed class CheckRun(
     /// <summary>A command that ended, left something behind and started no server so far will hardly start one.</summary>
     private static readonly TimeSpan AfterCommand = TimeSpan.FromSeconds(5);
 
+    /// <summary>What of a server outlives its root for longer than this will not end by itself.</summary>
+    private static readonly TimeSpan AfterRoot = TimeSpan.FromSeconds(1);
+
     /// <summary>For the ring to be read to the end of a server that has ended.</summary>
     private static readonly TimeSpan ToLearnOfEnd = TimeSpan.FromSeconds(3);
 
@@ -45,6 +48,7 @@ internal sealed class CheckRun(
     private long _startedAt;
     private long _endedAt;
     private long _readyAt;
+    private long _rootlessAt;
 
     /// <summary>Runs it to its end.</summary>
     /// <exception cref="IOException">The guard cannot be started.</exception>
@@ -166,7 +170,15 @@ internal sealed class CheckRun(
         }
         TimeSpan left = _wasReady ? check.For - Since(_readyAt) : TimeSpan.MaxValue;
         TimeSpan patience = check.ReadyWithin - Since(_startedAt);
-        if (left <= TimeSpan.Zero && (ready || living.IsEmpty))
+        if (_rootlessAt == 0 && living.Any(i => servers.EndOf(i) is not null))
+        {
+            _rootlessAt = Environment.TickCount64;
+        }
+        if (_rootlessAt != 0)
+        {
+            left = left < AfterRoot - Since(_rootlessAt) ? left : AfterRoot - Since(_rootlessAt);
+        }
+        if (left <= TimeSpan.Zero && (ready || living.IsEmpty || _rootlessAt != 0))
         {
             return Stop(null);
         }
