@@ -21,7 +21,7 @@ internal static partial class CheckCommand
     {
         // Before anything here handles one.
         SignalState signals = SignalState.OfThisProcess();
-        using var interruption = new Interruption();
+        using var interruption = new Interruption(signals);
         ImmutableArray<CheckedCommand> commands = check.Commands();
         // The last of it shall be seen, too.
         options.InspectEverySeconds = Math.Min(options.InspectEverySeconds, Math.Max(1, check.For.TotalSeconds / 2));

@@ -1,16 +1,21 @@
 using System.Runtime.InteropServices;
+using KamOtel.Linux;
 
 namespace KamOtel.Agent;
 
 /// <summary>Counts the signals that ask <c>kamotel</c> to end, in place of ending.</summary>
 internal sealed class Interruption : IDisposable
 {
+    private static readonly (PosixSignal Signal, int Number)[] Heard =
+        [(PosixSignal.SIGHUP, 1), (PosixSignal.SIGINT, 2), (PosixSignal.SIGQUIT, 3), (PosixSignal.SIGTERM, 15)];
+
     private readonly PosixSignalRegistration[] _registrations;
     private int _count;
     private string? _signal;
 
-    public Interruption() => _registrations =
-        [.. new[] { PosixSignal.SIGINT, PosixSignal.SIGTERM, PosixSignal.SIGHUP, PosixSignal.SIGQUIT }.Select(s => PosixSignalRegistration.Create(s, Came))];
+    /// <param name="signals">What was ignored at the start stays so: nohup(1) means it.</param>
+    public Interruption(SignalState signals) => _registrations =
+        [.. Heard.Where(s => (signals.Ignored >> (s.Number - 1) & 1) == 0).Select(s => PosixSignalRegistration.Create(s.Signal, Came))];
 
     /// <summary>Is told of each signal, on a thread of the pool.</summary>
     public Action? Told { get; set; }
