@@ -1,6 +1,7 @@
 using System.CommandLine;
 using System.CommandLine.Help;
 using System.CommandLine.Invocation;
+using System.CommandLine.Parsing;
 using System.Reflection;
 using KamOtel.Bpf;
 
@@ -62,6 +63,23 @@ internal static class CommandLine
           kamotel replay start.kamotel --json | jq -r '.instances[] | "\(.verdict) \(.target)"'
         """;
 
+    private const string CheckEpilog = """
+        Needs root. The command runs as if it had been started here: with this environment, folder and terminal. Of what it
+        writes nothing changes; with --json its standard output goes to standard error. Servers count that descend from it, also
+        in the background; its own program is watched too when it is a SIP server of another name than --watch says. When the
+        time is over it gets SIGTERM, and so does what it leaves behind; Ctrl-C does that earlier, and a second one kills.
+        Only warnings are logged unless --log-level says otherwise.
+
+        Exit status: 0 every server is safe or exposed, 1 a server has a hazard or worse, 2 could not tell: no server, not ready
+        in time, ended by itself, the command failed, a signal came; with --each 1 comes before 2, and 2 before 0. 64 usage,
+        69 something needed is not there, 73 the report cannot be made, 74 it could not be written to its end, 77 a privilege
+        is missing, 126 the command cannot be executed, 127 it is not there; from 64 on nothing was run, but for 74.
+
+        Examples:
+          kamotel check -- kamailio -f kamailio.cfg -DD -E
+          kamotel check --for 30s --junit kamotel.xml --each *.cfg -- kamailio -f {} -DD -E
+        """;
+
     /// <summary>The version, and the source it was built from.</summary>
     public static (string Version, string Revision) Build { get; } = ReadBuild();
 
@@ -72,6 +90,7 @@ internal static class CommandLine
         {
             RunCommand(output),
             Scan(output, error),
+            Check(output, error),
             Record(output, error),
             Replay(output, error),
         };
@@ -117,6 +136,46 @@ internal static class CommandLine
             return ScanCommand.Run(settings.Load(parsed), parsed.GetValue(json), colored, output, error);
         });
         return scan;
+    }
+
+    private static Command Check(TextWriter output, TextWriter error)
+    {
+        var command = new Argument<string[]>("COMMAND") { Description = "the command that starts the server, with its arguments, after --", Arity = ArgumentArity.OneOrMore };
+        var each = new Option<string[]>("--each") { Description = $"run the command once for each VALUE, which takes the place of {CheckOptions.Placeholder} in it, and print one table", HelpName = "VALUE", AllowMultipleArgumentsPerToken = true, Arity = ArgumentArity.OneOrMore };
+        var watched = new Option<string>("--for") { Description = "how long to watch once the server is ready: a number with ms, s, m or h (default 10s)", HelpName = "DURATION" };
+        var ready = new Option<string>("--ready-within") { Description = "how long it may take to become ready (default 60s)", HelpName = "DURATION" };
+        var stop = new Option<string>("--stop-within") { Description = "how long it may take to end after SIGTERM; then it is killed (default 10s)", HelpName = "DURATION" };
+        var json = new Option<bool>("--json") { Description = "print a JSON document (docs/scan.schema.json) in place of the table, and nothing else on standard output" };
+        var junit = new Option<string>("--junit") { Description = "write a JUnit report, too", HelpName = "FILE" };
+        Option<string> color = Color("the table");
+        var settings = new SettingOptions(static s => s.Key is not "listen" and not "inspectEvery");
+        var check = new Command("check", "Run a server under watch, stop it, and tell whether it is safe.") { command, watched, ready, stop, each, json, junit, settings.File, color };
+        settings.AddTo(check);
+        check.SetAction(parsed =>
+        {
+            bool colored = IsColored(parsed.GetValue(color));
+            RunOptions loaded = settings.Load(parsed);
+            // That it attached is no news where the server's own output is to be read.
+            loaded.LogLevel = loaded.LogLevel == LogLevel.Information && !settings.IsGiven(parsed, "logLevel") ? LogLevel.Warning : loaded.LogLevel;
+            if (!parsed.Tokens.Any(static t => t.Type == TokenType.DoubleDash))
+            {
+                throw new UsageException("put -- before the command: what comes after it is the command's");
+            }
+            return CheckCommand.Run(
+                loaded,
+                new CheckOptions(
+                    [.. parsed.GetValue(command)!],
+                    [.. parsed.GetValue(each) ?? []],
+                    Quantity.Time("--for", parsed.GetValue(watched)) ?? TimeSpan.FromSeconds(10),
+                    Quantity.Time("--ready-within", parsed.GetValue(ready)) ?? TimeSpan.FromSeconds(60),
+                    Quantity.Time("--stop-within", parsed.GetValue(stop)) ?? TimeSpan.FromSeconds(10),
+                    parsed.GetValue(json),
+                    parsed.GetValue(junit),
+                    colored),
+                output,
+                error);
+        });
+        return check;
     }
 
     private static Command Record(TextWriter output, TextWriter error)
@@ -210,6 +269,11 @@ internal static class CommandLine
             await error.WriteLineAsync($"kamotel: error: {e.Message}");
             return e.Denied ? ExitCode.NoPermission : ExitCode.Unavailable;
         }
+        catch (CommandException e)
+        {
+            await error.WriteLineAsync($"kamotel: error: {e.Message}");
+            return e.ExitCode;
+        }
         catch (RecordingException e)
         {
             await error.WriteLineAsync($"kamotel: error: {e.Message}");
@@ -271,6 +335,7 @@ internal static class CommandLine
             {
                 "run" => RunEpilog,
                 "scan" => ScanEpilog,
+                "check" => CheckEpilog,
                 "record" => RecordEpilog,
                 "replay" => ReplayEpilog,
                 _ => RootEpilog,

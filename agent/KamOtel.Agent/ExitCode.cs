@@ -6,10 +6,10 @@ internal static class ExitCode
     /// <summary>All went well.</summary>
     public const int Ok = 0;
 
-    /// <summary>scan: a server has a hazard, or worse.</summary>
+    /// <summary>scan, check: a server has a hazard, or worse.</summary>
     public const int Hazard = 1;
 
-    /// <summary>scan: nobody can tell: a server could not be judged, or there is none.</summary>
+    /// <summary>scan, check: nobody can tell: a server could not be judged, or there is none.</summary>
     public const int CouldNotTell = 2;
 
     /// <summary>The command line, the environment or the configuration file is wrong.</summary>
@@ -27,12 +27,18 @@ internal static class ExitCode
     /// <summary>A fault of ours.</summary>
     public const int Software = 70;
 
-    /// <summary>record: the file is there already, or cannot be made.</summary>
+    /// <summary>record: the file is there already, or cannot be made. check: the report cannot be made.</summary>
     public const int CannotCreate = 73;
 
-    /// <summary>record: the recording could not be written to its end.</summary>
+    /// <summary>record: the recording could not be written to its end. check: the report could not.</summary>
     public const int OutputError = 74;
 
     /// <summary>A privilege is missing.</summary>
     public const int NoPermission = 77;
+
+    /// <summary>check: the command's program is there, and cannot be executed. As env(1) has it.</summary>
+    public const int CannotExecute = 126;
+
+    /// <summary>check: the command's program is not there. As env(1) has it.</summary>
+    public const int NotFound = 127;
 }

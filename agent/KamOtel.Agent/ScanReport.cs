@@ -9,9 +9,13 @@ namespace KamOtel.Agent;
 /// <summary>What <c>kamotel scan --json</c> prints: a contract, described by docs/scan.schema.json.</summary>
 /// <param name="Schema">The version of the form.</param>
 /// <param name="Instances">The servers, oldest first.</param>
-internal sealed record ScanReport(int Schema, ImmutableArray<ScannedInstance> Instances)
+/// <param name="Commands">The commands that <c>kamotel check</c> ran, in their order; none in what others print.</param>
+internal sealed record ScanReport(int Schema, ImmutableArray<ScannedInstance> Instances, ImmutableArray<CheckedCommandReport> Commands)
 {
-    public static ScanReport Of(IEnumerable<InstanceSnapshot> instances) => new(1, [.. instances.Select(ScannedInstance.Of)]);
+    public static ScanReport Of(IEnumerable<InstanceSnapshot> instances) => new(1, [.. instances.Select(ScannedInstance.Of)], []);
+
+    public static ScanReport Of(IReadOnlyList<CheckResult> results) =>
+        Of(results.SelectMany(static r => r.Servers)) with { Commands = [.. results.Select(CheckedCommandReport.Of)] };
 
     public string ToJson() => JsonSerializer.Serialize(this, ScanJson.Readable.ScanReport);
 }
@@ -88,6 +92,29 @@ internal sealed record ScannedCoverage(int Inspected, int Failed, bool SinceExec
         int inspected = instance.Processes.Count(static p => p.Inspection == InspectionStatus.Inspected);
         return new(inspected, instance.Processes.Count(static p => p.Inspection is not (InspectionStatus.Inspected or InspectionStatus.Gone)), instance.SinceExec);
     }
+}
+
+/// <summary>One command that was checked.</summary>
+/// <param name="Configuration">The value that it had of several; null when it was the only one.</param>
+/// <param name="Verdict">The worst of its servers', or <c>unknown</c>.</param>
+/// <param name="Reason">Why.</param>
+/// <param name="ExitCode">Its exit code; null when a signal ended it, or it did not run.</param>
+/// <param name="Signal">The signal that ended it, or null.</param>
+/// <param name="Stopped">It ended after kamotel's SIGTERM, and not by itself.</param>
+/// <param name="Killed">How many processes did not end in time and were killed.</param>
+/// <param name="RootPids">The roots of its servers among the instances.</param>
+internal sealed record CheckedCommandReport(
+    string? Configuration, string Verdict, string Reason, int? ExitCode, int? Signal, bool Stopped, int Killed, ImmutableArray<int> RootPids)
+{
+    public static CheckedCommandReport Of(CheckResult result) => new(
+        result.Configuration,
+        Words.Of(result.Verdict),
+        result.Reason,
+        result.Status is { } status && (status & 0x7f) == 0 ? (status >> 8) & 0xff : null,
+        result.Status is { } ended && (ended & 0x7f) != 0 ? ended & 0x7f : null,
+        result.Stopped,
+        result.Killed,
+        [.. result.Servers.Select(static s => s.Root.Tgid)]);
 }
 
 [JsonSerializable(typeof(ScanReport))]

@@ -31,7 +31,8 @@ internal sealed class ScanTable(TextWriter output, bool colored)
         }
     }
 
-    private static IEnumerable<string> Details(InstanceSnapshot instance)
+    /// <summary>What is told below a server's line.</summary>
+    internal static IEnumerable<string> Details(InstanceSnapshot instance)
     {
         yield return instance.Reason;
         foreach (SharedSlot slot in instance.SharedSlots)
@@ -78,10 +79,10 @@ internal sealed class ScanTable(TextWriter output, bool colored)
 
     private static string Mebibytes(ulong bytes) => string.Create(CultureInfo.InvariantCulture, $"{bytes / 1048576.0:0.0} MiB");
 
-    private static string Line(string[] cells, int[] widths) =>
+    internal static string Line(string[] cells, int[] widths) =>
         string.Join("  ", cells.Select((cell, column) => cell.PadRight(widths[column]))).TrimEnd();
 
-    private static string ColorOf(Verdict verdict) => verdict switch
+    internal static string ColorOf(Verdict verdict) => verdict switch
     {
         Verdict.Safe => "32",
         Verdict.Exposed => "33",

@@ -42,6 +42,17 @@ public static class TargetName
         return IsStill(proc, process, out _, out failure) ? Sanitise(name) : failure;
     }
 
+    /// <summary>The configuration file of a SIP server alone, wherever it runs; null when it names none, or is gone.</summary>
+    public static string? ConfigurationOf(ProcFs proc, ProcessId process)
+    {
+        ArgumentNullException.ThrowIfNull(proc);
+        return IsStill(proc, process, out TaskName task, out _)
+            && (IsSipServer(task.ToString()) || (proc.ExecutablePath(process.Tgid).TryGet(out string? path) && IsSipServer(Path.GetFileName(path))))
+            && FromConfiguration(proc, process.Tgid) is { } file && IsStill(proc, process, out _, out _)
+            ? Sanitise(file)
+            : null;
+    }
+
     /// <summary>The container or the unit that <c>/proc/PID/cgroup</c> tells of, or null.</summary>
     internal static string? ParseControlGroups(ReadOnlySpan<byte> text)
     {

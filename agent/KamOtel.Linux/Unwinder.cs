@@ -258,14 +258,14 @@ public sealed class Unwinder : IDisposable
     {
         if (!_image.IsEmpty)
         {
-            return UnwinderNative.CreateProgram(_image.Span);
+            return UnwinderNative.CreateProgram(Resource, _image.Span);
         }
 
         using Stream stream = typeof(Unwinder).Assembly.GetManifestResourceStream(Resource)
             ?? throw new InvalidOperationException($"this build lacks the resource {Resource}");
         byte[] image = new byte[stream.Length];
         stream.ReadExactly(image);
-        return UnwinderNative.CreateProgram(image);
+        return UnwinderNative.CreateProgram(Resource, image);
     }
 
     private UnwoundStack Ask(AddressSpace space, StackCopy stack)

@@ -51,14 +51,14 @@ internal static unsafe partial class UnwinderNative
     }
 
     /// <summary>Nameless memory that can be executed as a file, and never changed.</summary>
-    public static SafeFileHandle CreateProgram(ReadOnlySpan<byte> image)
+    public static SafeFileHandle CreateProgram(string name, ReadOnlySpan<byte> image)
     {
         // Kernels before 6.3 do not know the last flag, and make every one executable.
-        SafeFileHandle file = CreateMemory("kamotel-unwind", MemfdCloseOnExec | MemfdAllowSealing | MemfdExecutable);
+        SafeFileHandle file = CreateMemory(name, MemfdCloseOnExec | MemfdAllowSealing | MemfdExecutable);
         if (file.IsInvalid && LastError == Native.InvalidArgument)
         {
             file.Dispose();
-            file = CreateMemory("kamotel-unwind", MemfdCloseOnExec | MemfdAllowSealing);
+            file = CreateMemory(name, MemfdCloseOnExec | MemfdAllowSealing);
         }
 
         if (!file.IsInvalid)

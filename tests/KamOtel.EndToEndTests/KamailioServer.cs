@@ -184,7 +184,8 @@ internal sealed class KamailioServer : IAsyncDisposable
     public override string ToString() =>
         $"-- Kamailio's processes\n{string.Join('\n', Proc.Mentioning(Configuration).Select(Proc.Doing))}\n-- Kamailio\n{Process}";
 
-    private async Task<string[]> CommandAs(string name)
+    /// <summary>The command line in the foreground, under a name that no other process has.</summary>
+    public async Task<string[]> CommandAs(string name)
     {
         string[] command = await Command();
         string link = Path.Combine(Folder, name);

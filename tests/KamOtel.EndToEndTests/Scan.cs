@@ -5,7 +5,7 @@ using System.Text.Json.Serialization;
 namespace KamOtel.EndToEndTests;
 
 /// <summary>What <c>kamotel scan --json</c> told. A field that is missing, or that nobody knows, is an error.</summary>
-internal sealed record ScanReport(int Schema, ScannedInstance[] Instances)
+internal sealed record ScanReport(int Schema, ScannedInstance[] Instances, CheckedCommand[] Commands)
 {
     private static readonly JsonSerializerOptions Strict = new(JsonSerializerDefaults.Web)
     {
@@ -28,6 +28,10 @@ internal sealed record ScanReport(int Schema, ScannedInstance[] Instances)
         : Instances.Length == 0 || Instances.Any(static instance => instance.Verdict == "unknown") ? 2
         : 0;
 }
+
+/// <summary>One command of a check.</summary>
+internal sealed record CheckedCommand(
+    string? Configuration, string Verdict, string Reason, int? ExitCode, int? Signal, bool Stopped, int Killed, int[] RootPids);
 
 /// <summary>One server of a scan.</summary>
 internal sealed record ScannedInstance(

@@ -33,6 +33,9 @@ public sealed class ScanSchemaTests
               "advice": [],
               "coverage": { "inspected": 2, "failed": 0, "sinceExec": false }
             }
+          ],
+          "commands": [
+            { "configuration": "new.cfg", "verdict": "hazard", "reason": "2 processes share a slot", "exitCode": 0, "signal": null, "stopped": true, "killed": 0, "rootPids": [1] }
           ]
         }
         """;
@@ -125,6 +128,13 @@ public sealed class ScanSchemaTests
     [InlineData("/instances/0/sharedSlots/0", "holders", "[1]")]
     [InlineData("/instances/0/sharedSlots/0", "holders", "[1, 1]")]
     [InlineData("/instances/0/sharedSlots/0", "holders", "[0, 1]")]
+    [InlineData("/commands/0", "more", "1")]
+    [InlineData("/commands/0", "configuration", "\"\"")]
+    [InlineData("/commands/0", "verdict", "\"dangerous\"")]
+    [InlineData("/commands/0", "exitCode", "256")]
+    [InlineData("/commands/0", "signal", "11")]
+    [InlineData("/commands/0", "killed", "-1")]
+    [InlineData("/commands/0", "rootPids", "[0]")]
     [InlineData("/instances/0", "sharedSlots", "[]")]
     [InlineData("/instances/0", "verdict", "\"safe\"")]
     [InlineData("/instances/0", "verdict", "\"exposed\"")]
@@ -170,6 +180,9 @@ public sealed class ScanSchemaTests
             ScanReport.Parse(ended.Output).Instances.Length.ShouldBe(instances);
         }
     }
+
+    /// <summary>What is wrong with a document.</summary>
+    internal static string[] Faults(string document) => Faults(Schema.Value, JsonNode.Parse(document));
 
     private static string[] Faults(JsonSchema schema, JsonNode? document)
     {

@@ -28,6 +28,15 @@ public sealed class DocumentationTests
             .ShouldBe([ExitCode.Ok, ExitCode.Usage, ExitCode.Unavailable, ExitCode.Software, ExitCode.NoPermission]);
 
     [Fact]
+    public void The_guide_to_check_lists_its_exit_codes() =>
+        Section("docs/check.md", "| exit code of").SelectMany(static line => line.Split('|')[1].Split(',')).Select(static code => int.Parse(code, System.Globalization.CultureInfo.InvariantCulture))
+            .ShouldBe(
+            [
+                ExitCode.Ok, ExitCode.Hazard, ExitCode.CouldNotTell, ExitCode.Usage, ExitCode.Unavailable, ExitCode.NoPermission,
+                ExitCode.CannotCreate, ExitCode.OutputError, ExitCode.CannotExecute, ExitCode.NotFound,
+            ]);
+
+    [Fact]
     public void The_schema_of_the_configuration_file_has_the_settings()
     {
         using JsonDocument schema = JsonDocument.Parse(File.ReadAllText(Path.Combine(Repository(), "docs/config.schema.json")));

@@ -88,6 +88,7 @@ public sealed class TargetNameTests : IDisposable
 
         _scratch.Write("7/cgroup", $"0::/system.slice/docker-{Id}.scope\n");
         Name().ShouldBe(Container);
+        TargetName.ConfigurationOf(_proc, Process).ShouldBe("/etc/kamailio/edge.cfg");
     }
 
     [Fact]
