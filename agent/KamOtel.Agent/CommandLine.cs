@@ -72,6 +72,7 @@ internal static class CommandLine
         {
             RunCommand(output),
             Scan(output, error),
+            DoctorOf(output, error),
             Record(output, error),
             Replay(output, error),
         };
@@ -117,6 +118,21 @@ internal static class CommandLine
             return ScanCommand.Run(settings.Load(parsed), parsed.GetValue(json), colored, output, error);
         });
         return scan;
+    }
+
+    private static Command DoctorOf(TextWriter output, TextWriter error)
+    {
+        var json = new Option<bool>("--json") { Description = "print a JSON document (docs/doctor.schema.json) in place of the table" };
+        Option<string> color = Color("the table");
+        var settings = new SettingOptions(static _ => true);
+        var doctor = new Command("doctor", "Tell what kamotel can do on this machine, and what to change.") { settings.File, json, color };
+        settings.AddTo(doctor);
+        doctor.SetAction((parsed, _) =>
+        {
+            bool colored = IsColored(parsed.GetValue(color));
+            return DoctorCommand.RunAsync(settings.Load(parsed), parsed.GetValue(json), colored, output, error);
+        });
+        return doctor;
     }
 
     private static Command Record(TextWriter output, TextWriter error)
@@ -273,6 +289,7 @@ internal static class CommandLine
                 "scan" => ScanEpilog,
                 "record" => RecordEpilog,
                 "replay" => ReplayEpilog,
+                "doctor" => DoctorCommand.Epilog,
                 _ => RootEpilog,
             });
             return code;
