@@ -24,8 +24,11 @@ internal sealed class DoctorKernel(RunOptions options, Capabilities own)
 
     private static readonly TimeSpan MaxMeasuring = TimeSpan.FromMilliseconds(40);
 
+    private const string WithRing = "kamotel_exec";
+
     private static readonly string[] Run = [DoctorFeature.Watching];
     private readonly List<Task> _detaching = [];
+    private bool _entersMulti;
 
     /// <summary>Threads of watched processes can be found: servers can be inspected.</summary>
     public bool CanInspect { get; private set; }
@@ -42,9 +45,19 @@ internal sealed class DoctorKernel(RunOptions options, Capabilities own)
     {
         using SampleFunction? sample = TrySample(out string? noSample);
         string? lacks = noSample;
-        foreach ((string program, ProgramKind kind) in KernelTrial.Programs)
+        // The kernel takes 0.2 s to verify some of them. One has the ring as `run` makes it, the others have the least.
+        (string Program, ProgramKind Kind, Task<KernelTrial> Load)[] trials =
+        [
+            .. KernelTrial.Programs.Where(static p => KernelTrial.IsExpected(p.Key))
+                .Select(p => (p.Key, p.Value, Task.Run(() => KernelTrial.Load(p.Key, p.Key == WithRing ? options.RingBytes : Environment.SystemPageSize, NullLogger.Instance)))),
+        ];
+        foreach ((string program, ProgramKind kind, Task<KernelTrial> load) in trials)
         {
-            yield return Try(program, kind, sample, lacks, entries);
+            yield return Try(program, kind, load, sample, lacks, entries);
+        }
+        foreach (string program in KernelTrial.Programs.Keys.Where(static p => !KernelTrial.IsExpected(p)))
+        {
+            yield return Finding.Note(IdOf(program), $"this kernel (Linux {Environment.OSVersion.Version}) is too old for it", $"{ServesWhat(program)}: kamotel does without");
         }
         yield return TryMappings();
     }
@@ -59,18 +72,14 @@ internal sealed class DoctorKernel(RunOptions options, Capabilities own)
         return text.ReplaceLineEndings(" ");
     }
 
-    private Finding Try(string program, ProgramKind kind, SampleFunction? sample, string? noSample, IEnumerable<EntryInstruction> entries)
+    private Finding Try(string program, ProgramKind kind, Task<KernelTrial> load, SampleFunction? sample, string? noSample, IEnumerable<EntryInstruction> entries)
     {
-        string id = $"program.{program["kamotel_".Length..]}";
+        string id = IdOf(program);
         string serves = ServesWhat(program);
-        if (!KernelTrial.IsExpected(program))
-        {
-            return Finding.Note(id, $"this kernel (Linux {Environment.OSVersion.Version}) is too old for it", $"{serves}: kamotel does without");
-        }
         KernelTrial trial;
         try
         {
-            trial = KernelTrial.Load(program, options.RingBytes, NullLogger.Instance);
+            trial = load.GetAwaiter().GetResult();
         }
         catch (BpfException e)
         {
@@ -78,7 +87,7 @@ internal sealed class DoctorKernel(RunOptions options, Capabilities own)
         }
         try
         {
-            if (program == "kamotel_exec")
+            if (program == WithRing)
             {
                 trial.OpenRing();
             }
@@ -105,13 +114,14 @@ internal sealed class DoctorKernel(RunOptions options, Capabilities own)
                 trial.Attach();
             }
             CanInspect |= program == "kamotel_task";
+            _entersMulti |= kind == ProgramKind.UprobeMulti;
             return Finding.Ok(id, "loaded and attached", serves);
         }
         catch (BpfException e)
         {
             string thing = kind is ProgramKind.Uprobe or ProgramKind.UprobeMulti ? "uprobes" : "programs";
-            return program == "kamotel_enter_multi"
-                ? Finding.Note(id, Reason(e), "a step of a start is watched by a uprobe of the older kind (program.enter), if that works")
+            return program == "kamotel_enter_multi" ? Finding.Note(id, Reason(e), "a step of a start is watched by a uprobe of the older kind (program.enter), if that works")
+                : program == "kamotel_enter" && _entersMulti ? Finding.Note(id, Reason(e), "a step of a start is watched by a uprobe of the newer kind (program.enter_multi), which works")
                 : Finding.Failed(id, Reason(e), $"{serves}; the program cannot be attached", Remedy(e, thing), BrokenByAttach(program));
         }
         finally
@@ -143,6 +153,8 @@ internal sealed class DoctorKernel(RunOptions options, Capabilities own)
         12 => "free memory, or lower --ring-bytes",
         _ => "take a kernel from 5.8 on with CONFIG_DEBUG_INFO_BTF, CONFIG_BPF_SYSCALL, CONFIG_UPROBES and CONFIG_PERF_EVENTS, as distributions build it; if this is one, report it",
     };
+
+    private static string IdOf(string program) => $"program.{program["kamotel_".Length..]}";
 
     /// <summary>The object is loaded all or nothing, but for what the agent can do without.</summary>
     private static string[] BrokenByLoad(string program) => program switch

@@ -43,7 +43,7 @@ internal sealed class DoctorServers(RunOptions options, Capabilities own)
             // A single one may be special, as process 1 of some containers is.
             if (refusals.All(static r => r is not null))
             {
-                return Finding.Failed("processes", $"processes of user {user} are refused: {refusals[0]}", Means, DoctorPrivileges.Remedy("processes", own), DoctorFeature.Verdicts, DoctorFeature.OwnLibraries, DoctorFeature.ReplacedFiles);
+                return Finding.Failed("processes", $"processes of user {user} are refused: {refusals[0]}", Means, DoctorPrivileges.Remedy("processes", own), DoctorFeature.Verdicts, DoctorFeature.Starts, DoctorFeature.OwnLibraries, DoctorFeature.ReplacedFiles);
             }
         }
         return Finding.Ok("processes", $"processes of {(tried.Length == 1 ? "one user" : $"{tried.Length} users")} can be read", Means);

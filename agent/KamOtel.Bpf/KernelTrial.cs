@@ -22,7 +22,7 @@ public enum ProgramKind
 
 /// <summary>
 /// One program of the object, loaded and attached alone: whether this kernel can do a thing is tried, not concluded from its
-/// version or from a table of privileges. Watches nobody. One thread at a time, with no <see cref="KernelSide"/> at work on another.
+/// version or from a table of privileges. Watches nobody. Several may be loaded at once; each is one thread's at a time.
 /// </summary>
 public sealed class KernelTrial : IDisposable
 {
@@ -39,8 +39,8 @@ public sealed class KernelTrial : IDisposable
         ["kamotel_cleanup"] = ProgramKind.Uprobe,
         ["kamotel_set_ex"] = ProgramKind.Uprobe,
         ["kamotel_clean"] = ProgramKind.Uprobe,
-        ["kamotel_enter"] = ProgramKind.Uprobe,
         ["kamotel_enter_multi"] = ProgramKind.UprobeMulti,
+        ["kamotel_enter"] = ProgramKind.Uprobe,
         ["kamotel_get"] = ProgramKind.Uprobe,
     };
 
