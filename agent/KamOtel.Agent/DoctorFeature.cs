@@ -33,7 +33,7 @@ internal sealed record DoctorFeature(string Id, string What, string Unknown, par
         new(Confirmation, "which processes use a shared slot", "whether a shared slot is in use", Watching, Verdicts),
         new(LastSlots, "what a process held when a signal killed it", "what a process held that died of a signal", Watching, Verdicts),
         new(OwnLibraries, "probes on a libcrypto that only a server has: in a container, in a folder of its own", "the calls of a server with a libcrypto of its own", Calls),
-        new(ReplacedFiles, "files that were replaced on disk while a server has them mapped", "the verdict of a server whose C library was upgraded under it, and the calls of one whose libcrypto was"),
+        new(ReplacedFiles, "files that were replaced on disk while a server has them mapped", "the verdict of a server whose C library was upgraded under it, and the calls of one whose libcrypto was", Verdicts),
         new(ClosedFiles, "a libcrypto in a folder that is closed to the agent's user", "the calls of a server whose libcrypto lies in a closed folder", Calls),
         new(Metrics, "/metrics, /healthz and /readyz", "everything, to Prometheus", Watching),
         new(Otlp, "OTLP export", "everything, to the OTLP endpoint", Watching),

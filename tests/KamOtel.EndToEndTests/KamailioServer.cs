@@ -82,10 +82,16 @@ internal sealed class KamailioServer : IAsyncDisposable
     /// what this test started.
     /// </summary>
     /// <param name="name">From <see cref="ServerName.New"/>.</param>
-    public async Task<int> StartAs(string name)
+    /// <param name="environment">More in its environment.</param>
+    public async Task<int> StartAs(string name, params (string Name, string Value)[] environment)
     {
         string[] command = await CommandAs(name);
-        Process = RunningProgram.Start(command[0], command[1..], await Environment());
+        Dictionary<string, string?> all = await Environment();
+        foreach ((string variable, string value) in environment)
+        {
+            all[variable] = value;
+        }
+        Process = RunningProgram.Start(command[0], command[1..], all);
         await WaitUntilUp();
         return Process.Pid;
     }
