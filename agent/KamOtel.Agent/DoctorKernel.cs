@@ -89,7 +89,7 @@ internal sealed class DoctorKernel(RunOptions options, Capabilities own)
         {
             if (program == WithRing)
             {
-                trial.OpenRing();
+                _ = trial.TakeRecords();
             }
             if (kind is ProgramKind.Uprobe or ProgramKind.UprobeMulti)
             {

@@ -28,7 +28,7 @@ internal static class ManPage
             Line(Synopsis(program, program.Commands[i]));
         }
         Line(".SH DESCRIPTION");
-        Paragraphs(page, program.Description);
+        Line(Text(program.Description));
         Line(".PP");
         Line("These options are the program's own:");
         foreach (OptionForm option in program.Options)

@@ -124,11 +124,12 @@ public sealed class KernelTrial : IDisposable
         Forked = 1,
     });
 
-    /// <summary>The consumer side of the ring can be had.</summary>
+    /// <summary>Opens the ring, takes the records that wait in it, and says how many they were.</summary>
     /// <exception cref="BpfException">The kernel refused.</exception>
-    public void OpenRing()
+    public int TakeRecords()
     {
         using var ring = new RingBuffer(_object.Map("ring"), Nobody.Instance);
+        return ring.Consume();
     }
 
     /// <inheritdoc/>
