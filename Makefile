@@ -15,7 +15,7 @@ RUNTIME := $(if $(filter aarch64 arm64,$(shell uname -m)),linux-arm64,linux-x64)
 SOURCES := $(shell find agent bpf \( -name bin -o -name obj \) -prune -o \( -type f -o -type d \) -print 2>/dev/null) \
 	Directory.Build.props Directory.Packages.props global.json
 
-.PHONY: help build demo test test-unit test-kernel test-e2e corpus bench fuzz format clean setup-build setup-test
+.PHONY: help build man demo test test-unit test-kernel test-e2e corpus bench fuzz format clean setup-build setup-test
 
 help: ## List the commands
 	@sed -n 's/^\([a-z][a-z0-9-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 20
@@ -27,6 +27,11 @@ out/kamotel: $(SOURCES) | setup-build
 	@dotnet publish agent/KamOtel.Agent -c Release -r $(RUNTIME) -o out/publish -v q
 	@install -m 755 out/publish/kamotel $@.new
 	@mv -f $@.new $@
+
+man: build ## Write the man page and the completions: out/man, out/completions
+	@mkdir -p out/man out/completions
+	@out/kamotel man > out/man/kamotel.1
+	@for shell in bash zsh fish; do out/kamotel completion $$shell > out/completions/kamotel.$$shell; done
 
 demo: build ## Watch a real Kamailio start: ARGS='--with db_mysql', ARGS=--once, ARGS=--help
 	@demo/run $(ARGS)

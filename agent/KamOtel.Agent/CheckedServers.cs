@@ -99,7 +99,7 @@ internal sealed class CheckedServers(ProcFs proc) : IFleetSink
 
     /// <summary>All of ours, oldest first.</summary>
     public ImmutableArray<InstanceSnapshot> All() =>
-        [.. _told.All(FleetSnapshot.Empty).Select(last => _atStop.GetValueOrDefault(last.Id) is { } before && !IsWorse(last, before) ? before : last)];
+        [.. _told.All(FleetSnapshot.Empty).Select(last => _atStop.GetValueOrDefault(last.Id) is { } before && !IsWorse(last, before) ? before with { Faults = last.Faults } : last)];
 
     public void InstanceFound(InstanceContext instance, in Observation observation)
     {
@@ -146,6 +146,23 @@ internal sealed class CheckedServers(ProcFs proc) : IFleetSink
         if (role == ProcessRole.Root && _ours.Contains(instance.Id))
         {
             _ends[instance.Id] = new ServerEnd(observation.Status, _stopping);
+        }
+    }
+
+    /// <summary>It crashed, whether it was to end or not.</summary>
+    public void Crashed(InstanceContext instance, Crash crash, ImmutableArray<Fault> faults)
+    {
+        if (_ours.Contains(instance.Id))
+        {
+            _told.Crashed(instance, crash, faults);
+        }
+    }
+
+    public void Complained(InstanceContext instance, in Observation observation, Complaint complaint, in ComplaintContext context, ImmutableArray<Fault> faults)
+    {
+        if (_ours.Contains(instance.Id))
+        {
+            _told.Complained(instance, in observation, complaint, in context, faults);
         }
     }
 

@@ -2,6 +2,7 @@ using System.CommandLine;
 using System.CommandLine.Help;
 using System.CommandLine.Invocation;
 using System.CommandLine.Parsing;
+using System.Globalization;
 using System.Reflection;
 using KamOtel.Bpf;
 
@@ -80,19 +81,50 @@ internal static class CommandLine
           kamotel check --for 30s --junit kamotel.xml --each *.cfg -- kamailio -f {} -DD -E
         """;
 
+    private const string CompletionEpilog = """
+        The script needs no other program. bash loads it at the first Tab, from the folder of the first example; with others than root,
+        from ~/.local/share/bash-completion/completions.
+
+        Exit status: 0, or 64 usage.
+
+        Examples:
+          kamotel completion bash > /usr/share/bash-completion/completions/kamotel
+          kamotel completion zsh > /usr/share/zsh/vendor-completions/_kamotel
+          kamotel completion fish > /usr/share/fish/vendor_completions.d/kamotel.fish
+        """;
+
+    private const string ManEpilog = """
+        Exit status: 0, or 64 usage.
+
+        Example:
+          kamotel man | man -l -
+        """;
+
+    /// <summary>What the program is called.</summary>
+    public const string Program = "kamotel";
+
     /// <summary>The version, and the source it was built from.</summary>
     public static (string Version, string Revision) Build { get; } = ReadBuild();
 
     /// <summary>Does what the arguments say. Returns the exit code.</summary>
     public static Task<int> RunAsync(string[] arguments, TextWriter output, TextWriter error)
     {
+        return InvokeAsync(Root(output, error).Parse(arguments), output, error);
+    }
+
+    /// <summary>All commands.</summary>
+    public static RootCommand Root(TextWriter output, TextWriter error)
+    {
         var root = new RootCommand("KamOtel watches SIP servers for OpenSSL thread-local state that their processes share.")
         {
             RunCommand(output),
             Scan(output, error),
             Check(output, error),
+            DoctorOf(output, error),
             Record(output, error),
             Replay(output, error),
+            CompletionOf(output),
+            Man(output),
         };
         foreach (VersionOption version in root.Options.OfType<VersionOption>())
         {
@@ -102,9 +134,23 @@ internal static class CommandLine
         {
             help.Action = new PrintHelp();
         }
-
-        return InvokeAsync(root.Parse(arguments), output, error);
+        return root;
     }
+
+    /// <summary>What stands below a command's options in the help.</summary>
+    public static string EpilogOf(Command command) => command.Name switch
+    {
+        _ when command is RootCommand => RootEpilog,
+        "run" => RunEpilog,
+        "scan" => ScanEpilog,
+        "check" => CheckEpilog,
+        "record" => RecordEpilog,
+        "replay" => ReplayEpilog,
+        "doctor" => DoctorCommand.Epilog,
+        "completion" => CompletionEpilog,
+        "man" => ManEpilog,
+        _ => "",
+    };
 
     private static Command RunCommand(TextWriter output)
     {
@@ -178,6 +224,21 @@ internal static class CommandLine
         return check;
     }
 
+    private static Command DoctorOf(TextWriter output, TextWriter error)
+    {
+        var json = new Option<bool>("--json") { Description = "print a JSON document (docs/doctor.schema.json) in place of the table" };
+        Option<string> color = Color("the table");
+        var settings = new SettingOptions(static _ => true);
+        var doctor = new Command("doctor", "Tell what kamotel can do on this machine, and what to change.") { settings.File, json, color };
+        settings.AddTo(doctor);
+        doctor.SetAction((parsed, _) =>
+        {
+            bool colored = IsColored(parsed.GetValue(color));
+            return DoctorCommand.RunAsync(settings.Load(parsed), parsed.GetValue(json), colored, output, error);
+        });
+        return doctor;
+    }
+
     private static Command Record(TextWriter output, TextWriter error)
     {
         var file = new Argument<string>("FILE") { Description = "the recording: a new file" };
@@ -186,7 +247,7 @@ internal static class CommandLine
         var force = new Option<bool>("--force") { Description = "replace FILE if it is there" };
         var follow = new Option<bool>("--follow") { Description = "print what happens on standard output, a line an event" };
         Option<string> color = Color("--follow");
-        var settings = new SettingOptions(static _ => true);
+        var settings = new SettingOptions(static _ => true, listensByDefault: false);
         var record = new Command("record", "Watch the SIP servers of this host and write what is observed into a file.") { file, limit, size, force, settings.File, follow, color };
         settings.AddTo(record);
         record.SetAction(async (parsed, cancellation) =>
@@ -196,7 +257,7 @@ internal static class CommandLine
             // Beside an agent that runs as a service it would find that address taken.
             loaded.Listen = settings.IsGiven(parsed, "listen") ? loaded.Listen : null;
             var options = new RecordOptions(
-                parsed.GetValue(file)!, parsed.GetValue(force), Quantity.Bytes("--max-size", parsed.GetValue(size)) ?? 256L << 20, Quantity.Time("--for", parsed.GetValue(limit)));
+                FileOf(parsed.GetValue(file)!, "standard output"), parsed.GetValue(force), Quantity.Bytes("--max-size", parsed.GetValue(size)) ?? 256L << 20, Quantity.Time("--for", parsed.GetValue(limit)));
             StoryPrinter? story = parsed.GetValue(follow) ? new StoryPrinter(output, colored) : null;
             return await RecordCommand.RunAsync(loaded, options, story, error, cancellation);
         });
@@ -210,13 +271,13 @@ internal static class CommandLine
         var trace = new Option<bool>("--trace") { Description = "draw the starts of the servers, and what was found later, as spans" };
         var follow = new Option<bool>("--follow") { Description = "print what happened, a line an event" };
         Option<string> color = Color("what is printed");
-        var settings = new SettingOptions(static s => s.Key is "listen" or "logLevel" or "logFormat");
+        var settings = new SettingOptions(static s => s.Key is "listen" or "logLevel" or "logFormat", listensByDefault: false);
         var replay = new Command("replay", "Tell what a recording tells, as if it happened again.") { file, json, trace, follow, color, settings.File };
         settings.AddTo(replay);
         replay.SetAction(async (parsed, cancellation) =>
         {
             var options = new ReplayOptions(
-                parsed.GetValue(file)!, parsed.GetValue(json), parsed.GetValue(trace), parsed.GetValue(follow), IsColored(parsed.GetValue(color)));
+                FileOf(parsed.GetValue(file)!, "standard input"), parsed.GetValue(json), parsed.GetValue(trace), parsed.GetValue(follow), IsColored(parsed.GetValue(color)));
             if (options.Json && (options.Trace || options.Follow))
             {
                 throw new UsageException("--json cannot be combined with --trace or --follow");
@@ -228,8 +289,38 @@ internal static class CommandLine
         return replay;
     }
 
-    private static Option<string> Color(string of) =>
-        new("--color") { Description = $"colours of {of}: auto, always or never (default auto; NO_COLOR counts)", HelpName = "WHEN" };
+    private static Command CompletionOf(TextWriter output)
+    {
+        var shell = new Argument<string>("SHELL") { Description = "bash, zsh or fish" };
+        shell.CompletionSources.Add(Completion.Shells);
+        var completion = new Command("completion", "Print the script that completes command lines in a shell.") { shell };
+        completion.SetAction((parsed, cancellation) =>
+            output.WriteAsync(Completion.For(parsed.GetValue(shell)!, CommandForm.Of(parsed.RootCommandResult.Command)).AsMemory(), cancellation));
+        return completion;
+    }
+
+    private static Command Man(TextWriter output)
+    {
+        var man = new Command("man", "Print the man page, kamotel(1).");
+        man.SetAction((parsed, cancellation) =>
+        {
+            // Whoever builds a package says when, so that it can be built again alike.
+            string? epoch = Environment.GetEnvironmentVariable("SOURCE_DATE_EPOCH");
+            DateTime built = long.TryParse(epoch, NumberStyles.None, CultureInfo.InvariantCulture, out long seconds) && seconds <= int.MaxValue ? DateTime.UnixEpoch.AddSeconds(seconds) : DateTime.UtcNow;
+            return output.WriteAsync(ManPage.Of(CommandForm.Of(parsed.RootCommandResult.Command), Build.Version, DateOnly.FromDateTime(built)).AsMemory(), cancellation);
+        });
+        return man;
+    }
+
+    /// <summary>A dash stands for a standard stream elsewhere; here it would make a file of that name.</summary>
+    private static string FileOf(string file, string stream) => file == "-" ? throw new UsageException($"FILE: '-' is no file, and {stream} does not do; name a file (./- for one of that name)") : file;
+
+    private static Option<string> Color(string of)
+    {
+        var color = new Option<string>("--color") { Description = $"colours of {of}: auto, always or never (default auto; NO_COLOR counts)", HelpName = "WHEN" };
+        color.CompletionSources.Add("auto", "always", "never");
+        return color;
+    }
 
     private static bool IsColored(string? when) => when switch
     {
@@ -331,15 +422,7 @@ internal static class CommandLine
         public override int Invoke(ParseResult parseResult)
         {
             int code = new HelpAction().Invoke(parseResult);
-            parseResult.InvocationConfiguration.Output.WriteLine(parseResult.CommandResult.Command.Name switch
-            {
-                "run" => RunEpilog,
-                "scan" => ScanEpilog,
-                "check" => CheckEpilog,
-                "record" => RecordEpilog,
-                "replay" => ReplayEpilog,
-                _ => RootEpilog,
-            });
+            parseResult.InvocationConfiguration.Output.WriteLine(EpilogOf(parseResult.CommandResult.Command));
             return code;
         }
     }

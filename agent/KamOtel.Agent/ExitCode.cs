@@ -12,6 +12,12 @@ internal static class ExitCode
     /// <summary>scan, check: nobody can tell: a server could not be judged, or there is none.</summary>
     public const int CouldNotTell = 2;
 
+    /// <summary>doctor: a feature does not work on this machine.</summary>
+    public const int Degraded = 1;
+
+    /// <summary>doctor: <c>kamotel run</c> would not start on this machine.</summary>
+    public const int Unusable = 2;
+
     /// <summary>The command line, the environment or the configuration file is wrong.</summary>
     public const int Usage = 64;
 

@@ -54,6 +54,9 @@ internal sealed class UsageException(string message) : Exception(message);
 /// <param name="Apply">Sets it; throws <see cref="FormatException"/> when the value has not the form.</param>
 internal sealed record Setting(string Key, string Form, string Help, bool IsList, Action<RunOptions, IReadOnlyList<string>> Apply)
 {
+    /// <summary>The values that it can have; empty when they are not fixed.</summary>
+    public string[] Values { get; init; } = Form.Contains('|', StringComparison.Ordinal) ? Form.Split('|') : [];
+
     /// <summary>The option on the command line.</summary>
     public string Option => "--" + Dashed('-').ToLowerInvariant();
 
@@ -96,7 +99,10 @@ internal static class Settings
         new("systemLibraries", "true|false", "search the system's library paths for libcrypto at start (default true)", IsList: false, static (o, v) =>
             o.SystemLibraries = bool.TryParse(v[0], out bool b) ? b : throw new FormatException()),
         new("logLevel", "LEVEL", "least level that is logged: trace, debug, information, warning, error or critical (default information)", IsList: false, static (o, v) =>
-            o.LogLevel = Enum.TryParse(v[0], ignoreCase: true, out LogLevel l) && Enum.IsDefined(l) && l != LogLevel.None && !char.IsDigit(v[0][0]) ? l : throw new FormatException()),
+            o.LogLevel = Enum.TryParse(v[0], ignoreCase: true, out LogLevel l) && Enum.IsDefined(l) && l != LogLevel.None && !char.IsDigit(v[0][0]) ? l : throw new FormatException())
+        {
+            Values = ["trace", "debug", "information", "warning", "error", "critical"],
+        },
         new("logFormat", "text|json", "form of log lines (default text)", IsList: false, static (o, v) =>
             o.LogJson = v[0] switch { "text" => false, "json" => true, _ => throw new FormatException() }),
     ];

@@ -9,17 +9,21 @@ internal sealed class SettingOptions
     private readonly List<(Setting Setting, Option<string[]> Option)> _options = [];
 
     /// <summary>Options for those settings that the command knows.</summary>
-    public SettingOptions(Func<Setting, bool> known)
+    /// <param name="known">Which they are.</param>
+    /// <param name="listensByDefault">Without <c>--listen</c> the command listens on its default address; else nowhere.</param>
+    public SettingOptions(Func<Setting, bool> known, bool listensByDefault = true)
     {
         foreach (Setting setting in Settings.All.Where(known))
         {
-            _options.Add((setting, new Option<string[]>(setting.Option)
+            var option = new Option<string[]>(setting.Option)
             {
-                Description = setting.Help,
+                Description = setting.Key == "listen" && !listensByDefault ? "where /metrics, /healthz and /readyz are served; port 0 picks a free one (default: they are not served)" : setting.Help,
                 HelpName = setting.Form,
                 Arity = ArgumentArity.OneOrMore, // Given twice, the last counts.
                 AllowMultipleArgumentsPerToken = false,
-            }));
+            };
+            option.CompletionSources.Add(setting.Values);
+            _options.Add((setting, option));
         }
     }
 

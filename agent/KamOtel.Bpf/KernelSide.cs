@@ -510,7 +510,7 @@ public sealed unsafe class KernelSide : IRecordHandler, IDisposable
         }
     }
 
-    private static byte[] Embedded()
+    internal static byte[] Embedded()
     {
         using Stream resource = typeof(KernelSide).Assembly.GetManifestResourceStream("kamotel.bpf.o")
             ?? throw new BpfException("the BPF object is not embedded: the build is broken");

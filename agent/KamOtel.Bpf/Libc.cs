@@ -28,6 +28,9 @@ internal static unsafe partial class Libc
     private const string Library = "libc";
 
     [LibraryImport(Library, SetLastError = true)]
+    internal static partial int memfd_create(byte* name, uint flags);
+
+    [LibraryImport(Library, SetLastError = true)]
     internal static partial int poll(PollFd* fds, nuint count, int timeoutMs);
 
     [LibraryImport(Library, SetLastError = true)]

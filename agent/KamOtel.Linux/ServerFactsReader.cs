@@ -225,8 +225,11 @@ public sealed class ServerFactsReader(ProcFs proc)
         }
     }
 
-    private static string? ScanForOpenSsl(SafeFileHandle file)
+    /// <summary>The version of the OpenSSL that a file is or carries; null when it does not tell.</summary>
+    public static string? ScanForOpenSsl(SafeFileHandle file)
     {
+        ArgumentNullException.ThrowIfNull(file);
+
         // What is carried over is longer than the text that is looked for.
         const int Overlap = 2 * MaxText;
         byte[] rented = ArrayPool<byte>.Shared.Rent(256 * 1024);

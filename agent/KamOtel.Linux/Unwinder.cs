@@ -70,6 +70,9 @@ public sealed class Unwinder : IDisposable
     /// <summary>Files that are not given to the unwinder any more.</summary>
     public int Quarantined => Volatile.Read(ref _quarantined);
 
+    /// <summary>Whether the process can be ended when it hangs; tried when it was last ended.</summary>
+    public bool MayEndProcess { get; private set; } = true;
+
     /// <summary>The process's number while there is one.</summary>
     internal int? ProcessNumber
     {
@@ -127,8 +130,7 @@ public sealed class Unwinder : IDisposable
             }
 
             _disposed = true;
-            _process?.Dispose();
-            _process = null;
+            _ = EndProcess();
             _program?.Dispose();
 
             // Its thread ends, and disposes of it.
@@ -421,8 +423,14 @@ public sealed class Unwinder : IDisposable
 
     private int EndProcess()
     {
-        int status = _process?.End() ?? -1;
-        _process?.Dispose();
+        if (_process is not { } process)
+        {
+            return -1;
+        }
+
+        int status = process.End();
+        MayEndProcess = process.MayBeEnded;
+        process.Dispose();
         _process = null;
         return status;
     }

@@ -83,6 +83,9 @@ internal static unsafe partial class UnwinderNative
         return file;
     }
 
+    /// <summary>Takes all permissions from a file of ours.</summary>
+    public static bool CloseToAll(SafeFileHandle file) => ChangeMode(file, 0) == 0;
+
     /// <summary>
     /// Starts a program from its descriptor with two descriptors as its 3 and 4, without environment, with every signal as usual.
     /// Returns 0, or errno.
@@ -201,8 +204,8 @@ internal static unsafe partial class UnwinderNative
         }
     }
 
-    /// <summary>Ends a child of ours that was not waited for yet.</summary>
-    public static void Kill(int pid) => _ = SendSignal(pid, SigKill);
+    /// <summary>Ends a child of ours that was not waited for yet. False when the kernel does not let us.</summary>
+    public static bool Kill(int pid) => SendSignal(pid, SigKill) == 0 || LastError != Native.NotPermitted;
 
     /// <summary>Waits for a child's end, which must be near. The status is as waitpid(2) gives it; −1 when somebody else took it.</summary>
     public static int Reap(int pid)
@@ -236,6 +239,9 @@ internal static unsafe partial class UnwinderNative
 
     [LibraryImport("libc", EntryPoint = "memfd_create", SetLastError = true, StringMarshalling = StringMarshalling.Utf8)]
     private static partial SafeFileHandle CreateMemory(string name, uint flags);
+
+    [LibraryImport("libc", EntryPoint = "fchmod", SetLastError = true)]
+    private static partial int ChangeMode(SafeFileHandle file, uint mode);
 
     [LibraryImport("libc", EntryPoint = "fcntl", SetLastError = true)]
     private static partial nint Control(SafeFileHandle file, int command, nint argument);

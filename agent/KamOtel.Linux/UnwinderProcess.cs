@@ -27,6 +27,9 @@ internal sealed class UnwinderProcess : IDisposable
     private const int SchedulerClock = 2;
     private const int MessageTooLong = 90;
 
+    /// <summary>For one that cannot be ended to end by itself.</summary>
+    private static readonly TimeSpan Patience = TimeSpan.FromSeconds(1);
+
     private readonly SafeFileHandle _socket;
     private readonly SafeFileHandle _progress;
     private bool _reaped;
@@ -34,6 +37,9 @@ internal sealed class UnwinderProcess : IDisposable
     private UnwinderProcess(int pid, SafeFileHandle socket, SafeFileHandle progress) => (Pid, _socket, _progress) = (pid, socket, progress);
 
     public int Pid { get; }
+
+    /// <summary>False once the kernel did not let us end it: CAP_KILL is missing.</summary>
+    public bool MayBeEnded { get; private set; } = true;
 
     /// <summary>The file that it works on; 0 for none. What it says, not what is true.</summary>
     public ulong CurrentFile
@@ -153,9 +159,28 @@ internal sealed class UnwinderProcess : IDisposable
         }
 
         // It may be on its way to its end already; that keeps its reason.
-        UnwinderNative.Kill(Pid);
+        if (UnwinderNative.Kill(Pid))
+        {
+            _reaped = true;
+            return UnwinderNative.Reap(Pid);
+        }
+
+        // It gave up root, and root without CAP_KILL may not end it: but it ends when nobody is there to talk to.
+        MayBeEnded = false;
+        _socket.Dispose();
+        long start = Stopwatch.GetTimestamp();
+        while (!UnwinderNative.HasEnded(Pid, out _))
+        {
+            if (Stopwatch.GetElapsedTime(start) > Patience)
+            {
+                return -1;
+            }
+
+            Thread.Sleep(1);
+        }
+
         _reaped = true;
-        return UnwinderNative.Reap(Pid);
+        return -1;
     }
 
     public void Dispose()

@@ -83,10 +83,19 @@ internal sealed class KamailioServer : IAsyncDisposable
     /// </summary>
     /// <param name="name">From <see cref="ServerName.New"/>.</param>
     /// <param name="options">More of Kamailio's options.</param>
-    public async Task<int> StartAs(string name, params string[] options)
+    public Task<int> StartAs(string name, params string[] options) => StartAs(name, options, new Dictionary<string, string?>());
+
+    /// <inheritdoc cref="StartAs(string, string[])"/>
+    /// <param name="environment">More in its environment.</param>
+    public async Task<int> StartAs(string name, string[] options, IReadOnlyDictionary<string, string?> environment)
     {
         string[] command = await CommandAs(name);
-        Process = RunningProgram.Start(command[0], [.. command[1..], .. options], await Environment());
+        Dictionary<string, string?> all = await Environment();
+        foreach ((string variable, string? value) in environment)
+        {
+            all[variable] = value;
+        }
+        Process = RunningProgram.Start(command[0], [.. command[1..], .. options], all);
         await WaitUntilUp();
         return Process.Pid;
     }

@@ -37,6 +37,17 @@ public sealed class DocumentationTests
             ]);
 
     [Fact]
+    public void The_operations_guide_lists_what_the_doctor_looks_at() =>
+        Section("docs/operations.md", "| feature |").ShouldBe(DoctorFeature.All.Select(static f => $"| `{f.Id}` | {f.What} |"));
+
+    [Fact]
+    public void The_operations_guide_tells_what_each_capability_is_for()
+    {
+        string[] told = [.. Section("docs/operations.md", "| capability |").Select(static line => line.Split('`')[1])];
+        told.Order(StringComparer.Ordinal).ShouldBe(DoctorPrivileges.All.Where(static c => c != "CAP_DAC_OVERRIDE").Order(StringComparer.Ordinal));
+    }
+
+    [Fact]
     public void The_schema_of_the_configuration_file_has_the_settings()
     {
         using JsonDocument schema = JsonDocument.Parse(File.ReadAllText(Path.Combine(Repository(), "docs/config.schema.json")));

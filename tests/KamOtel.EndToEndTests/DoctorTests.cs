@@ -1,0 +1,256 @@
+using System.IO.Compression;
+using System.Text.Json;
+using System.Text.Json.Nodes;
+
+namespace KamOtel.EndToEndTests;
+
+/// <summary>What <c>kamotel doctor</c> says of a set of capabilities is what then happens to a real server.</summary>
+public sealed class DoctorTests
+{
+    /// <summary>Those that a table of kamotel's has. The kernel's checks are such that taking another one away never gives anything.</summary>
+    private static readonly string[] Known =
+        ["dac_override", "dac_read_search", "kill", "net_bind_service", "sys_ptrace", "sys_admin", "sys_resource", "perfmon", "bpf", "checkpoint_restore"];
+
+    /// <summary>A libcrypto with the one function that Debian's has not: it gets in nobody's way.</summary>
+    private const string Tiny = "void CRYPTO_THREAD_clean_local(void) {}\n";
+
+    /// <summary>
+    /// Capabilities that are taken away, and what no longer works: every single one of the table, or several at once where it takes
+    /// so many. <c>others</c> are all that no table has: if a feature took one of those, it would not work.
+    /// </summary>
+    public static TheoryData<string, string> Cases => new()
+    {
+        { "others bpf perfmon checkpoint_restore dac_override kill net_bind_service sys_resource", "" },
+        { "others dac_read_search", "" },
+        { "sys_admin", "calls authors confirmation own_libraries closed_files" },
+        { "sys_ptrace", "verdicts starts confirmation last_slots own_libraries replaced_files" },
+        { "dac_override dac_read_search", "closed_files" },
+        { "sys_admin checkpoint_restore", "calls authors confirmation own_libraries closed_files replaced_files" },
+        { "sys_admin bpf", "verdicts watching calls authors starts confirmation last_slots own_libraries replaced_files closed_files metrics" },
+        { "sys_admin perfmon", "verdicts watching calls authors starts confirmation last_slots own_libraries replaced_files closed_files metrics" },
+    };
+
+    [Theory]
+    [MemberData(nameof(Cases))]
+    public async Task What_the_doctor_says_is_what_happens(string dropped, string broken)
+    {
+        Requirements.Bpf();
+        Requirements.Program("capsh");
+        await using KamailioServer server = await KamailioServer.Prepare("tls");
+        string name = ServerName.New();
+        using var scratch = new Scratch();
+        Libraries(scratch);
+        string listen = $"127.0.0.1:{Scratch.FreePort()}";
+        string[] settings = ["--watch", name, "--listen", listen];
+
+        Ended doctor = await RunningProgram.Run("capsh", Without(dropped, ["doctor", "--json", .. settings]));
+        doctor.Output.ShouldStartWith("{", customMessage: doctor.ToString());
+        Dictionary<string, bool> said = JsonNode.Parse(doctor.Output)!["features"]!.AsArray()
+            .Where(static f => f!["id"]!.GetValue<string>() != "otlp")
+            .ToDictionary(static f => f!["id"]!.GetValue<string>(), static f => f!["works"]!.GetValue<bool>());
+        Dictionary<string, bool> happened = await Happens(server, name, scratch, dropped, settings, said);
+
+        Told(happened).ShouldBe(Told(said), $"{dropped}\n{doctor.Output}");
+        doctor.Code.ShouldBe(said.Values.All(static works => works) ? 0 : said["watching"] ? 1 : 2);
+        // What a newer kernel allows, or asks for, is its own affair: what is expected was measured on this one.
+        if (OperatingSystem.IsOSPlatformVersionAtLeast("Linux", 6, 16))
+        {
+            Told(said).ShouldBe(string.Join(' ', broken.Split(' ').Order(StringComparer.Ordinal)), doctor.Output);
+        }
+    }
+
+    [Fact]
+    public async Task A_missing_capability_is_named_with_how_to_give_it_and_only_when_it_is_missed()
+    {
+        Requirements.Bpf();
+        Requirements.Program("capsh");
+        string[] settings = ["--watch", ServerName.New(), "--listen", $"127.0.0.1:{Scratch.FreePort()}"];
+        foreach ((string dropped, string finding, string status) in new[]
+        {
+            ("sys_ptrace", "processes", "failed"), ("dac_override dac_read_search", "closed_files", "failed"), ("kill", "unwinder", "warning"),
+        })
+        {
+            Ended ended = await RunningProgram.Run("capsh", Without(dropped, ["doctor", "--json", .. settings]));
+            JsonNode found = Finding(ended, finding);
+            found["status"]!.GetValue<string>().ShouldBe(status, ended.ToString());
+            string capability = $"CAP_{dropped.Split(' ')[^1].ToUpperInvariant()}";
+            found["remedy"]!.GetValue<string>().ShouldContain($"AmbientCapabilities={capability}");
+            found["remedy"]!.GetValue<string>().ShouldContain($"capabilities.add: [{capability["CAP_".Length..]}]");
+            JsonNode.Parse(ended.Output)!["findings"]!.AsArray().Where(f => f!["id"]!.GetValue<string>() is not ("capabilities") && f["id"]!.GetValue<string>() != finding && f["id"]!.GetValue<string>() != "replaced_files")
+                .ShouldAllBe(f => f!["remedy"] == null || !f["remedy"]!.GetValue<string>().Contains(capability), ended.Output);
+        }
+    }
+
+    [Fact]
+    public async Task Whoever_may_nothing_is_told_so_and_what_is_missing()
+    {
+        Requirements.Bpf();
+        Requirements.Program("setpriv");
+        using var scratch = new Scratch();
+        File.Copy(Requirements.Binary, scratch["kamotel"]);
+        File.SetUnixFileMode(scratch["kamotel"], (UnixFileMode)Convert.ToInt32("755", 8));
+
+        Ended ended = await RunningProgram.Run(
+            "setpriv", ["--reuid=nobody", "--regid=nogroup", "--clear-groups", "--", scratch["kamotel"], "doctor", "--listen", $"127.0.0.1:{Scratch.FreePort()}"]);
+
+        ended.Code.ShouldBe(2, ended.ToString());
+        ended.Output.ShouldStartWith("`kamotel run` does not start here.\n");
+        ended.Output.ShouldContain("give CAP_BPF and CAP_PERFMON: systemd");
+        ended.Output.ShouldContain("Unknown here would be\n  - the verdict of a server: ");
+        ended.Errors.ShouldBeEmpty();
+    }
+
+    [Fact]
+    public async Task A_running_server_can_be_inspected_and_an_agent_that_runs_is_no_fault()
+    {
+        await using KamailioServer server = await KamailioServer.Prepare("tls");
+        string name = ServerName.New();
+        int root = await server.StartAs(name);
+        await using AgentProcess agent = await AgentProcess.Start(null, "--watch", ServerName.New());
+
+        Ended ended = await RunningProgram.Run(Requirements.Binary, ["doctor", "--json", "--watch", name, "--listen", agent.Address.Authority]);
+
+        ended.Code.ShouldBe(0, ended.ToString());
+        JsonNode found = JsonNode.Parse(ended.Output)!["servers"]!.AsArray().ShouldHaveSingleItem()!;
+        found["target"]!.GetValue<string>().ShouldBe(server.Configuration);
+        found["rootPid"]!.GetValue<int>().ShouldBe(root);
+        found["inspectable"]!.GetValue<bool>().ShouldBeTrue(ended.Output);
+        Finding(ended, "listen")["status"]!.GetValue<string>().ShouldBe("note", ended.Output);
+    }
+
+    /// <summary>Lets a server live and die under an agent without these capabilities. By feature: does it work?</summary>
+    private static async Task<Dictionary<string, bool>> Happens(
+        KamailioServer server, string name, Scratch scratch, string dropped, string[] settings, Dictionary<string, bool> said)
+    {
+        string file = scratch["run.kamotel"];
+        // By its own name, too: so its program's steps are probed before it starts.
+        await using RunningProgram agent = RunningProgram.Start(
+            "capsh", Without(dropped, ["record", file, .. settings, "--watch", "kamailio", "--settle", "0.3", "--confirm", "0.2", "--library-path", scratch["closed"]]));
+        await Until.True("the agent to watch, or to end", () => !agent.Alive || agent.Errors.Contains("watching ", StringComparison.Ordinal), state: agent.ToString);
+        using var client = new HttpClient();
+        bool serves = agent.Alive && await client.GetStringAsync(new Uri($"http://{settings[^1]}/healthz")) == "alive\n";
+        int root = await server.StartAs(name, [], new Dictionary<string, string?> { ["LD_LIBRARY_PATH"] = scratch["own"], ["LD_PRELOAD"] = scratch["own/libcrypto-own.so"] });
+
+        Dictionary<string, bool> Seen()
+        {
+            JsonNode[] told = Read(file);
+            return new Dictionary<string, bool>
+            {
+                ["watching"] = told.Any(static t => Is(t, "observed", "exec")),
+                ["calls"] = agent.Errors.Split('\n').Any(static l => l.Contains("probes attached to /usr/lib", StringComparison.Ordinal)) && told.Any(static t => Is(t, "observed", "set_local")),
+                ["authors"] = told.Any(static t => Is(t, "chain", "set_local") && t["frames"]!.AsArray().Any(static f => f!["module"]?.GetValue<string>() == "tls")),
+                ["starts"] = told.Any(static t => Is(t, "step", null) && t["module"] is not null),
+                ["confirmation"] = told.Any(static t => Is(t, "confirmed", null)),
+                ["last_slots"] = told.Any(static t => Is(t, "dying", null) && t["copy"]!["slots"]?.AsArray().Count > 0),
+                ["own_libraries"] = agent.Errors.Contains($"probes attached to {scratch["own"]}", StringComparison.Ordinal),
+                ["closed_files"] = agent.Errors.Contains($"probes attached to {scratch["closed"]}", StringComparison.Ordinal),
+                ["metrics"] = serves,
+            };
+        }
+
+        Task UntilSeen(params string[] but) => Until.True(
+            "what should work to work", () => Seen() is var seen && said.All(pair => !pair.Value || !seen.TryGetValue(pair.Key, out bool works) || works || but.Contains(pair.Key)),
+            TimeSpan.FromSeconds(20), () => $"{Told(Seen())} does not work\n{agent}\n{string.Join('\n', Read(file).Select(static t => t.ToJsonString()))}");
+
+        await UntilSeen("last_slots");
+        bool verdict = await Verdict(name, dropped);
+        Replace(scratch);
+        bool verdictAfterwards = await Verdict(name, dropped);
+        Libc.Send(Proc.Children(root)[^1], Signal.SegmentationFault).ShouldBeTrue();
+        await Until.True("the server's end", () => !Proc.Alive(root));
+        await UntilSeen();
+        if (agent.Alive)
+        {
+            int pid = agent.Pid;
+            Libc.Send(pid, Signal.Terminate).ShouldBeTrue();
+            Ended ended = await agent.End();
+            ended.Code.ShouldBe(0, ended.ToString());
+        }
+        return new Dictionary<string, bool>(Seen()) { ["verdicts"] = verdict, ["replaced_files"] = verdictAfterwards };
+    }
+
+    private static async Task<bool> Verdict(string name, string dropped)
+    {
+        Ended ended = await RunningProgram.Run("capsh", Without(dropped, ["scan", "--json", "--watch", name, "--settle", "0.1"]));
+        return ended.Output.StartsWith('{') && ScanReport.Parse(ended.Output).Instances.ShouldHaveSingleItem().Verdict == "hazard";
+    }
+
+    /// <summary>A C library and a libcrypto of the server's own, and a libcrypto in a folder that nobody but its owner may enter.</summary>
+    private static void Libraries(Scratch scratch)
+    {
+        Libcrypto.CopyTo(scratch["closed"]);
+        _ = Directory.CreateDirectory(scratch["own"]);
+        File.Copy(LibcPath(), scratch["own/libc.so.6"]);
+        File.WriteAllText(scratch["tiny.c"], Tiny);
+        Run("gcc", "-shared", "-fPIC", "-o", scratch["own/libcrypto-own.so"], scratch["tiny.c"]);
+        Run("chown", "nobody", scratch["closed"]);
+        File.SetUnixFileMode(scratch["closed"], (UnixFileMode)Convert.ToInt32("700", 8));
+        File.SetUnixFileMode(scratch["own"], (UnixFileMode)Convert.ToInt32("755", 8));
+    }
+
+    private static void Replace(Scratch scratch)
+    {
+        File.Copy(scratch["own/libc.so.6"], scratch["own/new"]);
+        File.Move(scratch["own/new"], scratch["own/libc.so.6"], overwrite: true);
+    }
+
+    private static string LibcPath() => File.ReadLines("/proc/self/maps").Select(static l => l.Split(' ')[^1]).First(static p => p.EndsWith("/libc.so.6", StringComparison.Ordinal));
+
+    private static void Run(string program, params string[] arguments)
+    {
+        using var process = System.Diagnostics.Process.Start(program, arguments);
+        process.WaitForExit();
+        process.ExitCode.ShouldBe(0, $"{program} {string.Join(' ', arguments)}");
+    }
+
+    /// <summary>The command line for capsh that runs kamotel without some capabilities. The shell becomes kamotel.</summary>
+    private static string[] Without(string dropped, string[] arguments)
+    {
+        IEnumerable<string> names = dropped.Split(' ').SelectMany(static name => name == "others" ? Others() : [$"cap_{name}"]);
+        return [$"--drop={string.Join(',', names)}", "--", "-c", $"exec {string.Join(' ', arguments.Prepend(Requirements.Binary).Select(static a => $"'{a}'"))}"];
+    }
+
+    /// <summary>What this kernel has beside the known ones.</summary>
+    private static IEnumerable<string> Others()
+    {
+        // By number, as capsh takes them too: 41 of them at the time of writing, and each kernel says how many it has.
+        int last = int.Parse(File.ReadAllText("/proc/sys/kernel/cap_last_cap").Trim(), System.Globalization.CultureInfo.InvariantCulture);
+        int[] known = [1, 2, 5, 10, 19, 21, 24, 38, 39, 40];
+        known.Length.ShouldBe(Known.Length);
+        return Enumerable.Range(0, last + 1).Except(known).Select(static number => $"{number}");
+    }
+
+    private static JsonNode Finding(Ended ended, string id) =>
+        JsonNode.Parse(ended.Output)!["findings"]!.AsArray().First(f => f!["id"]!.GetValue<string>() == id)!;
+
+    /// <summary>What does not work, as a sentence for a comparison.</summary>
+    private static string Told(Dictionary<string, bool> features) =>
+        string.Join(' ', features.Where(static pair => !pair.Value).Select(static pair => pair.Key).Order(StringComparer.Ordinal));
+
+    private static bool Is(JsonNode told, string what, string? kind) =>
+        told["t"]?.GetValue<string>() == what && (kind is null || told["kind"]?.GetValue<string>() == kind);
+
+    /// <summary>The lines that are whole so far.</summary>
+    private static JsonNode[] Read(string file)
+    {
+        if (!File.Exists(file))
+        {
+            return [];
+        }
+        using FileStream compressed = new(file, FileMode.Open, FileAccess.Read, FileShare.ReadWrite);
+        using var text = new StreamReader(new GZipStream(compressed, CompressionMode.Decompress));
+        var lines = new List<JsonNode>();
+        try
+        {
+            while (text.ReadLine() is { } line)
+            {
+                lines.Add(JsonNode.Parse(line)!);
+            }
+        }
+        catch (Exception e) when (e is InvalidDataException or JsonException)
+        {
+            // The rest is being written.
+        }
+        return [.. lines];
+    }
+}
