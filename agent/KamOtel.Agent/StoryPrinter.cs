@@ -12,6 +12,9 @@ internal sealed class StoryPrinter(TextWriter output, bool colored) : IFleetSink
     private const string Yellow = "33";
     private const string Bold = "1";
 
+    /// <summary>What was advised last: a newer reason is no newer advice.</summary>
+    private readonly Dictionary<InstanceId, string> _advised = [];
+
     public void InstanceFound(InstanceContext instance, in Observation observation) =>
         Print(instance, observation.TimeNs, observation.Process.Tgid, observation.Tid, instance.SinceExec ? "exec" : "found", instance.SinceExec ? $"{instance.Program}: {instance.Target}" : $"{instance.Program}, running already: {instance.Target}", Bold);
 
@@ -84,9 +87,14 @@ internal sealed class StoryPrinter(TextWriter output, bool colored) : IFleetSink
             Verdict.Exposed => Yellow,
             _ => Red,
         });
-        foreach (Advice advice in Advisor.For(snapshot))
+        string[] advice = [.. Advisor.For(snapshot).Select(static a => a.ToString())];
+        if (_advised.GetValueOrDefault(instance.Id, "") != string.Join('\n', advice))
         {
-            Print(instance, timeNs: null, snapshot.Root.Tgid, snapshot.Root.Tgid, "advice", advice.ToString(), Bold);
+            _advised[instance.Id] = string.Join('\n', advice);
+            foreach (string line in advice)
+            {
+                Print(instance, timeNs: null, snapshot.Root.Tgid, snapshot.Root.Tgid, "advice", line, Bold);
+            }
         }
     }
 
@@ -96,8 +104,11 @@ internal sealed class StoryPrinter(TextWriter output, bool colored) : IFleetSink
     public void GapFound(InstanceContext instance, CoverageGaps gap, string detail, ulong timeNs) =>
         Print(instance, timeNs: null, instance.Id.Tgid, instance.Id.Tgid, "gap", $"{Words.Of(gap)}: {detail}", Yellow);
 
-    public void InstanceEnded(InstanceContext instance, in Observation observation) =>
+    public void InstanceEnded(InstanceContext instance, in Observation observation)
+    {
+        _ = _advised.Remove(instance.Id);
         Print(instance, observation.TimeNs, observation.Process.Tgid, observation.Tid, "ended", instance.Target, Bold);
+    }
 
     /// <summary><c>db_postgres through libpq → libssl, asked by htable (err_state)</c>.</summary>
     private static string AuthorOf(in Observation call, CallChain chain)

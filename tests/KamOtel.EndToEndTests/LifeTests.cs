@@ -78,6 +78,11 @@ public sealed class LifeTests
             && log.Attributes.Get("kamotel.target") == server.Configuration);
         verdict.Attributes.Get("kamotel.verdict").ShouldBe("hazard");
         verdict.Attributes.Get("kamotel.reason").ShouldNotBeNullOrWhiteSpace();
+        string[] advice = [.. verdict.Attributes.Single(static a => a.Key == "kamotel.advice").Value.ArrayValue.Values.Select(static v => v.StringValue)];
+        advice.ShouldContain(static a => a.StartsWith("Upgrade Kamailio 5.6.3", StringComparison.Ordinal));
+        advice.ShouldContain(static a => a.StartsWith("Who set the shared slots was not seen", StringComparison.Ordinal));
+        metrics.Sum("kamotel_shared_memory_size_bytes", ("target", server.Configuration)).ShouldBe(64 << 20);
+        (metrics.Sum("kamotel_shared_memory_used_bytes", ("target", server.Configuration)) + metrics.Sum("kamotel_shared_memory_free_bytes", ("target", server.Configuration))).ShouldBe(64 << 20);
         int processes = 1 + Proc.Children(root).Length;
         _ = await server.Stop();
         metrics = await agent.MetricsWhen("the server to be gone", s => s.Count("kamotel_instances", ("target", server.Configuration)) == 0);
