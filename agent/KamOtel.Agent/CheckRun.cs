@@ -262,7 +262,7 @@ internal sealed class CheckRun(
             return "what the command started could not be ended, or its guard was: something may be left";
         }
         // A terminal tells the server as well, and that may be gone before anybody here heard of it.
-        if (_problem ?? (_stopping ? null : Interrupted()) is { } problem)
+        if ((_problem ?? (_stopping ? null : Interrupted())) is { } problem)
         {
             return problem;
         }
@@ -290,11 +290,14 @@ internal sealed class CheckRun(
 
     private string NoServer()
     {
-        string ran = _ran.IsEmpty ? $"the command ended ({(_status is { } status ? Words.OfStatus(status) : "nobody knows how")})" : $"what runs is called {string.Join(", ", _ran.Take(MaxNames))}{(_ran.Length > MaxNames ? ", …" : "")}";
-        string others = servers.Others.Count == 0 ? "" : $"; {string.Join(", ", servers.Others.Take(MaxNames))} started meanwhile, but does not descend from the command: a container's server is checked inside of it";
-        string vanished = servers.Vanished.Count == 0 ? "" : $"; {string.Join(", ", servers.Vanished.Take(MaxNames))} ended at once";
+        string ended = _status is { } status ? Words.OfStatus(status) : "nobody knows how";
+        string ran = _ran.IsEmpty ? $"the command ended ({ended})" : $"what runs is called {Some(_ran)}";
+        string others = servers.Others.Count == 0 ? "" : $"; {Some(servers.Others)} started meanwhile, but does not descend from the command: a container's server is checked inside of it";
+        string vanished = servers.Vanished.Count == 0 ? "" : $"; {Some(servers.Vanished)} ended at once";
         return $"no server called {string.Join(" or ", options.Watch)} was started: {ran}; --watch NAME checks one of another name{others}{vanished}";
     }
+
+    private static string Some(IReadOnlyCollection<string> names) => string.Join(", ", names.Take(MaxNames)) + (names.Count > MaxNames ? ", …" : "");
 
     private IEnumerable<string> Remarks(ImmutableArray<InstanceSnapshot> all)
     {
