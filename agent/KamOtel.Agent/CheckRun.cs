@@ -158,9 +158,9 @@ internal sealed class CheckRun(
             }
             return Never;
         }
-        if (interruption.Count > 0)
+        if (Interrupted() is { } interrupted)
         {
-            return Stop($"{interruption.Signal} came before the check was over");
+            return Stop(interrupted);
         }
         bool ready = living.Length > 0 && living.All(IsReady);
         if (ready && !_wasReady)
@@ -193,6 +193,8 @@ internal sealed class CheckRun(
         }
         return new[] { left, patience }.Where(static t => t > TimeSpan.Zero).Select(static t => (long)t.TotalMilliseconds + 1).Append(Never).Min();
     }
+
+    private string? Interrupted() => interruption.Count > 0 ? $"{interruption.Signal} came before the check was over" : null;
 
     private long Stop(string? problem)
     {
@@ -259,9 +261,10 @@ internal sealed class CheckRun(
         {
             return "what the command started could not be ended, or its guard was: something may be left";
         }
-        if (_problem is not null)
+        // A terminal tells the server as well, and that may be gone before anybody here heard of it.
+        if ((_problem ?? (_stopping ? null : Interrupted())) is { } problem)
         {
-            return _problem;
+            return problem;
         }
         if (all.IsEmpty)
         {
@@ -269,22 +272,32 @@ internal sealed class CheckRun(
         }
         foreach (InstanceSnapshot server in all)
         {
-            if (servers.EndOf(server) is { Asked: false } end && (end.Status != 0 || servers.IsCommand(server)) && server.ReadyNs is not null)
+            if (servers.EndOf(server) is not { Asked: false } end)
+            {
+                continue;
+            }
+            if (server.ReadyNs is null)
+            {
+                return $"the server ended before it was ready: {Words.OfStatus(end.Status)}";
+            }
+            if (end.Status != 0 || servers.IsCommand(server))
             {
                 return $"the server ended by itself before the check was over: {Words.OfStatus(end.Status)}; until then it was {Words.Of(server.Verdict)}";
             }
         }
-        // Of a server that could not even start that is not the news.
-        return _status is { } status and not 0 && !_stopped && ScanCommand.CodeOf(all) != ExitCode.CouldNotTell ? $"the command failed: {Words.OfStatus(status)}" : null;
+        return _status is { } status and not 0 && !_stopped ? $"the command failed: {Words.OfStatus(status)}" : null;
     }
 
     private string NoServer()
     {
-        string ran = _ran.IsEmpty ? $"the command ended ({(_status is { } status ? Words.OfStatus(status) : "nobody knows how")})" : $"what runs is called {string.Join(", ", _ran.Take(MaxNames))}{(_ran.Length > MaxNames ? ", …" : "")}";
-        string others = servers.Others.Count == 0 ? "" : $"; {string.Join(", ", servers.Others.Take(MaxNames))} started meanwhile, but does not descend from the command: a container's server is checked inside of it";
-        string vanished = servers.Vanished.Count == 0 ? "" : $"; {string.Join(", ", servers.Vanished.Take(MaxNames))} ended at once";
+        string ended = _status is { } status ? Words.OfStatus(status) : "nobody knows how";
+        string ran = _ran.IsEmpty ? $"the command ended ({ended})" : $"what runs is called {Some(_ran)}";
+        string others = servers.Others.Count == 0 ? "" : $"; {Some(servers.Others)} started meanwhile, but does not descend from the command: a container's server is checked inside of it";
+        string vanished = servers.Vanished.Count == 0 ? "" : $"; {Some(servers.Vanished)} ended at once";
         return $"no server called {string.Join(" or ", options.Watch)} was started: {ran}; --watch NAME checks one of another name{others}{vanished}";
     }
+
+    private static string Some(IReadOnlyCollection<string> names) => string.Join(", ", names.Take(MaxNames)) + (names.Count > MaxNames ? ", …" : "");
 
     private IEnumerable<string> Remarks(ImmutableArray<InstanceSnapshot> all)
     {

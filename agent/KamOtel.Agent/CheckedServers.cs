@@ -77,7 +77,7 @@ internal sealed class CheckedServers(ProcFs proc) : IFleetSink
             foreach (InstanceSnapshot now in ours)
             {
                 // Of one that ends by itself, what it was when it was whole.
-                if (!_whole.TryGetValue(now.Id, out InstanceSnapshot? whole) || now.Verdict != whole.Verdict || now.Processes.Length >= whole.Processes.Length)
+                if (!_whole.TryGetValue(now.Id, out InstanceSnapshot? whole) || whole is not { ReadyNs: not null, IsConcluded: true } || now.Verdict != whole.Verdict || now.Processes.Length >= whole.Processes.Length)
                 {
                     _whole[now.Id] = now;
                 }

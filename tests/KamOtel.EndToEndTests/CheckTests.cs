@@ -62,7 +62,7 @@ public sealed class CheckTests
         rows[2].ShouldMatch($@"^hazard +5\.6\.3 +\S+ +2 +tls +{tls.Configuration}$");
         rows[3].ShouldMatch($@"^unknown +- +- +- +- +{absent}$");
         table.ShouldContain("the server ended after SIGTERM: exit code 0");
-        table.ShouldContain("it ended before it was ready: exit code 255");
+        table.ShouldContain("the server ended before it was ready: exit code 255");
         XElement[] tests = [.. XDocument.Load(scratch["junit.xml"]).Descendants("testcase")];
         tests.Select(static test => test.Elements().Single().Name.LocalName).ShouldBe(["system-out", "failure", "error"]);
         Proc.Mentioning(none.Configuration).ShouldBeEmpty();
@@ -231,16 +231,12 @@ public sealed class CheckTests
         Requirements.Bpf();
         await using KamailioServer foreground = await KamailioServer.Prepare("none");
         await using KamailioServer daemon = await KamailioServer.Prepare("none");
-        var family = new List<int>();
-        foreach (KamailioServer server in new[] { foreground, daemon })
-        {
-            string[] command = await server.CommandAs(ServerName.New());
-            await using RunningProgram check = RunningProgram.Start(
-                Requirements.Binary, ["check", "--for", "1h", "--", .. command.Where(word => server == foreground || word is not ("-DD" or "-E"))]);
-            int[] workers = await Workers(server, check);
-            family.AddRange([.. Proc.Descendants(check.Pid), .. workers]);
-            check.Send(Signal.Kill);
-        }
+        async Task<RunningProgram> Start(KamailioServer server) => RunningProgram.Start(
+            Requirements.Binary, ["check", "--for", "1h", "--", .. (await server.CommandAs(ServerName.New())).Where(word => server == foreground || word is not ("-DD" or "-E"))]);
+        await using RunningProgram first = await Start(foreground), second = await Start(daemon);
+        int[] family = [.. await Workers(foreground, first), .. await Workers(daemon, second), .. Proc.Descendants(first.Pid), .. Proc.Descendants(second.Pid)];
+        first.Send(Signal.Kill);
+        second.Send(Signal.Kill);
         await Until.True("all of it to end", () => !family.Any(Proc.Alive) && Proc.Mentioning(foreground.Configuration).Length == 0 && Proc.Mentioning(daemon.Configuration).Length == 0);
     }
 
