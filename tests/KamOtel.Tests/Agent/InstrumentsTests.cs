@@ -93,7 +93,7 @@ public sealed class InstrumentsTests : IDisposable
         const string Size = "kamotel_shared_memory_size_bytes{target=kamailio}", Used = "kamotel_shared_memory_used_bytes{target=kamailio}", Free = "kamotel_shared_memory_free_bytes{target=kamailio}", Most = "kamotel_shared_memory_max_used_bytes{target=kamailio}";
         var history = new History();
         Inspect(10, null);
-        (await Prometheus()).Keys.ShouldNotContain(static key => key.StartsWith("kamotel_shared_memory", StringComparison.Ordinal));
+        (await Prometheus()).Keys.ShouldNotContain(static key => key.StartsWith("kamotel_shared_memory_allocation", StringComparison.Ordinal));
 
         Inspect(20, new SharedMemoryPool(0, 4000, null, null, null, null));
         Dictionary<string, double> unread = await Prometheus();
@@ -151,7 +151,7 @@ public sealed class InstrumentsTests : IDisposable
     {
         Publish(Busy());
         Dictionary<string, double> told = await Prometheus();
-        told.Where(static t => t.Key.StartsWith("kamotel_memory", StringComparison.Ordinal) || t.Key.StartsWith("kamotel_shared_memory", StringComparison.Ordinal) || t.Key.StartsWith("kamotel_crashes", StringComparison.Ordinal))
+        told.Where(static t => t.Key.StartsWith("kamotel_memory", StringComparison.Ordinal) || t.Key.StartsWith("kamotel_shared_memory_allocation", StringComparison.Ordinal) || t.Key.StartsWith("kamotel_crashes", StringComparison.Ordinal))
             .Select(static t => $"{t.Key} {t.Value}").Order(StringComparer.Ordinal).ShouldBe(
         [
             "kamotel_crashes_total{module=,role=worker,signal=SIGSEGV,target=kamailio} 1",
