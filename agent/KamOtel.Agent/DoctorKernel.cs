@@ -151,6 +151,7 @@ internal sealed class DoctorKernel(RunOptions options, Capabilities own)
         0 when e.Message.Contains("libbpf", StringComparison.Ordinal) => "install libbpf 1.0 or later: apt-get install libbpf1",
         12 when !OperatingSystem.IsOSPlatformVersionAtLeast("Linux", 5, 11) => $"raise LimitMEMLOCK= (systemd), or {DoctorPrivileges.Remedy("memlock", own)}",
         12 => "free memory, or lower --ring-bytes",
+        24 => "raise the limit on open files: LimitNOFILE=1024 (systemd) is enough",
         _ => "take a kernel from 5.8 on with CONFIG_DEBUG_INFO_BTF, CONFIG_BPF_SYSCALL, CONFIG_UPROBES and CONFIG_PERF_EVENTS, as distributions build it; if this is one, report it",
     };
 

@@ -23,7 +23,7 @@ internal sealed class DoctorTable(TextWriter output, bool colored)
                 ReportedFinding[] findings = [.. alike];
                 output.WriteLine();
                 Print(status, $"{string.Join(", ", findings.Select(static f => f.Id))}: {findings[0].Seen}");
-                Wrap("means", findings[0].Means);
+                Wrap("means", findings.Length == 1 ? findings[0].Means : string.Join("; ", findings.Select(static f => f.Means.Split("; ", 2)[0]).Distinct(StringComparer.Ordinal)));
                 if (findings.SelectMany(static f => f.Breaks).Distinct().ToArray() is { Length: > 0 } breaks)
                 {
                     Wrap("breaks", string.Join(", ", breaks));

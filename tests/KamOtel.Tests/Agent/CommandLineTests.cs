@@ -29,6 +29,17 @@ public sealed class CommandLineTests
     }
 
     [Theory]
+    [InlineData("run", "(default 127.0.0.1:9464)")]
+    [InlineData("doctor", "(default 127.0.0.1:9464)")]
+    [InlineData("record", "(default: they are not served)")]
+    [InlineData("replay", "(default: they are not served)")]
+    public async Task The_help_tells_where_the_command_listens_without_being_told(string command, string told)
+    {
+        (_, string output, _) = await Run(command, "--help");
+        output.Split('\n').ShouldContain(line => line.Contains("--listen", StringComparison.Ordinal) && line.Contains(told, StringComparison.Ordinal));
+    }
+
+    [Theory]
     [InlineData("'--no-such' is no command or option", "run", "--no-such")]
     [InlineData("'fly' is no command or option", "fly")]
     [InlineData("--listen", "run", "--listen")]
@@ -37,6 +48,10 @@ public sealed class CommandLineTests
     [InlineData("--listen: 'here' is not of the form ADDRESS:PORT", "run", "--listen", "here")]
     [InlineData("--color: 'green' is not one of", "run", "--color", "green")]
     [InlineData("/nonexistent: cannot be read", "run", "--config", "/nonexistent")]
+    [InlineData("'-' is no file", "record", "-")]
+    [InlineData("'-' is no file", "replay", "-")]
+    [InlineData("'tcsh' is not one of bash, zsh, fish", "completion", "tcsh")]
+    [InlineData("--color: 'green' is not one of", "doctor", "--color", "green")]
     [InlineData("", "")]
     public async Task A_mistake_is_said_in_a_line_with_the_way_to_the_help(string problem, params string[] arguments)
     {
