@@ -29,6 +29,7 @@ internal sealed partial class Watcher : IObservationHandler, IDisposable
     private readonly KernelSide _kernel;
     private readonly Libraries _libraries;
     private readonly Steps _steps;
+    private readonly Complaints _complaints;
     private readonly Fleet _fleet;
     private readonly ProcFs _proc = new();
     private readonly RunningServers _running;
@@ -59,6 +60,7 @@ internal sealed partial class Watcher : IObservationHandler, IDisposable
         _kernel = KernelSide.Load(options.RingBytes, logger);
         _libraries = new Libraries(_kernel, logger);
         _steps = new Steps(_kernel, _proc, logger);
+        _complaints = new Complaints(_kernel, _maps, logger);
         _fleet = new Fleet(options.ForFleet(), sink, journal);
         _running = new RunningServers(_kernel, _proc, options.Watch, logger);
         _inspector = new Inspector(_kernel, _proc, inspectionDuration, logger);
@@ -75,7 +77,8 @@ internal sealed partial class Watcher : IObservationHandler, IDisposable
     public void Start()
     {
         var scan = new LibraryScan();
-        foreach (ScanResult found in new[] { scan.Libraries(_options.LibraryPath, _options.SystemLibraries), scan.Executables(_options.Watch) })
+        ScanResult executables = scan.Executables(_options.Watch);
+        foreach (ScanResult found in new[] { scan.Libraries(_options.LibraryPath, _options.SystemLibraries), executables })
         {
             foreach (string warning in found.Warnings)
             {
@@ -86,6 +89,10 @@ internal sealed partial class Watcher : IObservationHandler, IDisposable
                 _ = _libraries.OfferPath(path);
                 _steps.OfferExecutable(path);
             }
+        }
+        foreach (string path in executables.Paths)
+        {
+            _complaints.OfferExecutable(path);
         }
         foreach (string name in _options.Watch)
         {
@@ -110,7 +117,7 @@ internal sealed partial class Watcher : IObservationHandler, IDisposable
         ulong due = Math.Min(_fleet.Advance(now) ?? ulong.MaxValue, _fleet.NextInspectionNs ?? ulong.MaxValue);
         ulong wait = due > now ? ((due - now) / 1_000_000) + 1 : 0;
         _kernel.Poll((int)Math.Min(wait, _confirm.IsOpen ? ConfirmMs : _changed ? PublishMs : (ulong)HeartbeatMs), this);
-        while (_steps.AttachNext())
+        while (_steps.AttachNext() || _complaints.AttachNext())
         {
             _kernel.Consume(this);
         }
@@ -160,6 +167,13 @@ internal sealed partial class Watcher : IObservationHandler, IDisposable
     }
 
     /// <inheritdoc/>
+    public void OnComplaint(in Observation observation, ReadOnlySpan<ulong> arguments, ReadOnlySpan<ulong> stack)
+    {
+        _changed = true;
+        _complaints.Take(_fleet, in observation, arguments, stack);
+    }
+
+    /// <inheritdoc/>
     public void OnStack(in Observation call, in CopiedStack stack) => _attribution.Take(in call, in stack);
 
     /// <inheritdoc/>
@@ -200,6 +214,7 @@ internal sealed partial class Watcher : IObservationHandler, IDisposable
     {
         _confirm.Dispose();
         _attribution.Dispose();
+        _complaints.Dispose();
         _maps.Dispose();
         _steps.Dispose();
         _libraries.Dispose();
@@ -288,6 +303,7 @@ internal sealed partial class Watcher : IObservationHandler, IDisposable
         if (file is not null || _proc.OpenRooted(process.Tgid, path).TryGet(out file, out failure))
         {
             library = _libraries.Offer(file, path);
+            _complaints.Offer(file, path);
             // What runs already is past its start.
             if (mappedNs != 0)
             {
@@ -301,6 +317,7 @@ internal sealed partial class Watcher : IObservationHandler, IDisposable
             _maps.Map(process, start, end, offset, known, mappedNs);
             if (known is not null && failure.Status == ProcStatus.Gone)
             {
+                _complaints.Offer(known.Handle, path);
                 library = _libraries.Offer(known.Handle, path);
             }
             else if (failure.Status == ProcStatus.Gone || !Path.GetFileName(path).StartsWith("libcrypto", StringComparison.Ordinal))
@@ -369,6 +386,7 @@ internal sealed partial class Watcher : IObservationHandler, IDisposable
     /// <summary>After the ring and the mappings were read: whose the stacks are is known now, and what was found out is told.</summary>
     private void Attribute()
     {
+        _complaints.TellEarly(_fleet);
         _attribution.Dispatch();
         foreach (ProcessId ended in _ended)
         {

@@ -139,7 +139,7 @@ public sealed partial class Fleet
     }
 
     /// <summary>
-    /// Who made a call that was observed with <see cref="Observation.HasStack"/>; told once for each of those, whatever came
+    /// Who made a call, or crashed, that was observed with <see cref="Observation.HasStack"/>; told once for each of those, whatever came
     /// of its stack, and also when the instance has ended since.
     /// </summary>
     public void Attributed(in Observation call, CallChain chain)
@@ -151,9 +151,12 @@ public sealed partial class Fleet
         {
             context = instance.Context;
             instance.ChainsOwed--;
-            instance.Counters.CountChain(chain.Author is not null);
             instance.Changed = true;
-            if (instance.Find(call.Process) is { } process)
+            if (call.IsCall)
+            {
+                instance.Counters.CountChain(chain.Author is not null);
+            }
+            if (call.IsCall && instance.Find(call.Process) is { } process)
             {
                 instance.Origins.Add(process, in call, chain);
             }
@@ -167,7 +170,10 @@ public sealed partial class Fleet
         {
             return;
         }
-        Target(context.Target).CountChain(chain.Author is not null);
+        if (call.IsCall)
+        {
+            Target(context.Target).CountChain(chain.Author is not null);
+        }
         _sink.Attributed(context, in call, chain);
     }
 

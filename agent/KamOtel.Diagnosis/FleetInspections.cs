@@ -124,6 +124,7 @@ public sealed partial class Fleet
             return;
         }
         instance.Dead.Add(copy);
+        instance.ChainsOwed += observation.HasStack ? 1 : 0;
         _ = Suspect(instance, process, in observation);
         // The others, while they still are there to be read.
         Want(instance, observation.TimeNs);

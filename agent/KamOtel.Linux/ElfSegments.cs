@@ -121,6 +121,20 @@ internal sealed class ElfSegments
         return bias;
     }
 
+    /// <summary>Where an address stands in the file, and how many bytes follow it there, when no process writes to it.</summary>
+    public (ulong FileOffset, ulong Length)? ConstantsFrom(ulong address)
+    {
+        foreach (ElfSegment load in _loads)
+        {
+            if (!load.Writable && load.Holds(address, 1, load.FileSize))
+            {
+                return (load.FileOffset + (address - load.Address), load.FileSize - (address - load.Address));
+            }
+        }
+
+        return null;
+    }
+
     /// <summary>The end in the file of the segment that holds <paramref name="fileOffset"/>.</summary>
     public ulong EndOfSegment(ulong fileOffset)
     {
