@@ -29,7 +29,7 @@ internal sealed partial class Complaints(KernelSide kernel, CodeMaps maps, ILogg
     /// <summary>What Kamailio calls that part of itself which is no module.</summary>
     private const string Core = "core";
 
-    private static readonly ComplaintFile Empty = new([]);
+    private static readonly ComplaintFile Nothing = new("", []);
 
     private readonly Dictionary<FileKey, ComplaintFile> _byKey = [];
     private readonly Dictionary<FileIdentity, ComplaintFile> _byIdentity = [];
@@ -43,7 +43,14 @@ internal sealed partial class Complaints(KernelSide kernel, CodeMaps maps, ILogg
     private readonly Dictionary<(ProcessId Process, ulong Address), Place> _places = [];
     private readonly Dictionary<(AddressSpace Space, ulong Pointer), string?> _pointers = [];
     private long _knownAt;
-    private bool _partSeen;
+
+    /// <summary>
+    /// Also attach where servers log that they have no shared memory left. Each page of code that carries a probe is copied
+    /// once for a server whose workers are forked later, and once for each process of a server that runs already; these are in
+    /// many pages, those of damage in few. A kernel before 6.6 has none of them: each would be a link of its own, which it
+    /// takes 80 ms to take away.
+    /// </summary>
+    public bool WatchShortage { get; set => field = value && KernelSide.HasUprobeMulti; }
 
     /// <summary>Complaints that could not be understood.</summary>
     public long Unknown { get; private set; }
@@ -55,7 +62,7 @@ internal sealed partial class Complaints(KernelSide kernel, CodeMaps maps, ILogg
         {
             using (file)
             {
-                if (FileKey.Of(file).TryGet(out FileKey key, out _) && !_byKey.ContainsKey(key))
+                if (FileKey.Of(file).TryGet(out FileKey key, out _))
                 {
                     Examine(file, path, key);
                 }
@@ -66,7 +73,7 @@ internal sealed partial class Complaints(KernelSide kernel, CodeMaps maps, ILogg
     /// <summary>A watched process mapped code of a file. If it may complain, it waits for <see cref="AttachNext"/>.</summary>
     public void Offer(SafeFileHandle file, string path)
     {
-        if (!MayComplain(path) || !FileKey.Of(file).TryGet(out FileKey key, out _) || _byKey.ContainsKey(key) || _byKey.Count >= MaxFiles || !_wanted.Add(key))
+        if (!MayComplain(path) || !FileKey.Of(file).TryGet(out FileKey key, out _) || IsDone(key) || !_wanted.Add(key))
         {
             return;
         }
@@ -134,63 +141,73 @@ internal sealed partial class Complaints(KernelSide kernel, CodeMaps maps, ILogg
     private static bool MayComplain(string path) =>
         ServerModule.ExportedNameOf(path) is not null || !Path.GetFileName(path).Contains(".so", StringComparison.Ordinal) || path.Contains("/kamailio/", StringComparison.Ordinal);
 
+    private bool IsDone(FileKey key) =>
+        _byKey.TryGetValue(key, out ComplaintFile? known) ? known.HasShortage || !WatchShortage : _byKey.Count >= MaxFiles;
+
     private void Examine(SafeFileHandle file, string path, FileKey key)
     {
-        _byKey[key] = Empty;
+        if (!_byKey.TryGetValue(key, out ComplaintFile? found))
+        {
+            _byKey[key] = found = Read(file, path);
+        }
+        if (!found.HasDamage)
+        {
+            found.HasDamage = true;
+            Attach(file, found, ComplaintFile.IsDamage);
+        }
+        if (!found.HasShortage && WatchShortage)
+        {
+            found.HasShortage = true;
+            Attach(file, found, static site => !ComplaintFile.IsDamage(site));
+        }
+    }
+
+    private ComplaintFile Read(SafeFileHandle file, string path)
+    {
         if (!ComplaintSites.Find(file).TryGet(out ComplaintSites? found, out ElfError? error))
         {
             NotProbed(logger, path, error.ToString());
-            return;
+            return Nothing;
         }
         if (found.Lost > 0)
         {
             NotFollowed(logger, found.Lost, path);
         }
-        ImmutableArray<ComplaintSite> sites = found.Sites;
-        if (!KernelSide.HasUprobeMulti)
+        if (found.Sites.IsEmpty)
         {
-            // Each is a link of its own, which such a kernel takes 80 ms to take away.
-            sites = [.. sites.Where(static s => s.Messages.Any(static m => m.Format.Kind != ComplaintKind.OutOfSharedMemory))];
-            if (sites.Length < found.Sites.Length && !_partSeen)
-            {
-                _partSeen = true;
-                ShortageNotSeen(logger);
-            }
-        }
-        if (sites.IsEmpty)
-        {
-            return;
+            return Nothing;
         }
         try
         {
-            var complaining = new ComplaintFile(sites.ToDictionary(static s => s.FileOffset));
+            var complaining = new ComplaintFile(path, found.Sites);
             // Two containers of one image have one file below: two probes would tell each complaint twice.
-            if (kernel.Identify(file) is { } identity && !_byIdentity.TryAdd(identity, complaining))
-            {
-                _byKey[key] = _byIdentity[identity];
-                return;
-            }
-            _byKey[key] = complaining;
-            int refused = 0;
-            string? reason = null;
-            IReadOnlyList<SafeHandle> links = kernel.AttachComplaints(RegularFile.PathOf(file), [.. sites.Select(static s => s.FileOffset)], e =>
-            {
-                refused++;
-                reason = e.Message;
-            });
-            _links.AddRange(links);
-            if (reason is not null)
-            {
-                PartlyProbed(logger, refused, path, reason);
-            }
-            if (links.Count > 0)
-            {
-                Probed(logger, path, sites.Length - refused);
-            }
+            return kernel.Identify(file) is { } identity && !_byIdentity.TryAdd(identity, complaining) ? _byIdentity[identity] : complaining;
         }
         catch (BpfException e)
         {
             NotProbed(logger, path, e.Message);
+            return Nothing;
+        }
+    }
+
+    private void Attach(SafeFileHandle handle, ComplaintFile file, Func<ComplaintSite, bool> wanted)
+    {
+        ulong[] offsets = [.. file.Sites.Values.Where(wanted).Select(static s => s.FileOffset)];
+        int refused = 0;
+        string? reason = null;
+        IReadOnlyList<SafeHandle> links = kernel.AttachComplaints(RegularFile.PathOf(handle), offsets, e =>
+        {
+            refused++;
+            reason = e.Message;
+        });
+        _links.AddRange(links);
+        if (reason is not null)
+        {
+            PartlyProbed(logger, refused, file.Path, reason);
+        }
+        if (links.Count > 0)
+        {
+            Probed(logger, file.Path, offsets.Length - refused);
         }
     }
 
@@ -316,17 +333,28 @@ internal sealed partial class Complaints(KernelSide kernel, CodeMaps maps, ILogg
     [LoggerMessage(Level = LogLevel.Information, Message = "{Count} places in {Path} that load a complaint about memory are not watched: no call that logs it follows straight on")]
     private static partial void NotFollowed(ILogger logger, int count, string path);
 
-    [LoggerMessage(Level = LogLevel.Information, Message = "it is not seen that servers have no shared memory left: that takes Linux 6.6 (uprobe_multi); damage to memory is")]
-    private static partial void ShortageNotSeen(ILogger logger);
-
     [LoggerMessage(Level = LogLevel.Debug, Message = "process {Pid} complains: {Kind}, of 0x{Address:x}, by {Module} in {Caller}")]
     private static partial void Complains(ILogger logger, int pid, ComplaintKind kind, ulong address, string? module, string? caller);
 
     [LoggerMessage(Level = LogLevel.Warning, Message = "a complaint at 0x{Address:x} in process {Pid} is of a file that is not known")]
     private static partial void SiteUnknown(ILogger logger, ulong address, int pid);
 
-    /// <summary>A file with sites, by their offset in it.</summary>
-    private sealed record ComplaintFile(Dictionary<ulong, ComplaintSite> Sites);
+    /// <summary>A file that may complain.</summary>
+    private sealed class ComplaintFile(string path, ImmutableArray<ComplaintSite> sites)
+    {
+        public string Path { get; } = path;
+
+        /// <summary>By their offset in the file.</summary>
+        public IReadOnlyDictionary<ulong, ComplaintSite> Sites { get; } = sites.ToDictionary(static s => s.FileOffset);
+
+        /// <summary>Those of damage carry probes, as far as the kernel would.</summary>
+        public bool HasDamage { get; set; } = sites.IsEmpty;
+
+        /// <summary>The others, too.</summary>
+        public bool HasShortage { get; set; } = sites.All(IsDamage);
+
+        public static bool IsDamage(ComplaintSite site) => site.Messages.Any(static m => m.Format.Kind != ComplaintKind.OutOfSharedMemory);
+    }
 
     /// <summary>What lies at an address of a process.</summary>
     private sealed record Place(ComplaintSite Site, AddressSpace Space, string? Module);

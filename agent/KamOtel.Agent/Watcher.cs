@@ -45,6 +45,7 @@ internal sealed partial class Watcher : IObservationHandler, IDisposable
     /// <summary>What is needed to understand the last copy of a dying process's slots, by instance.</summary>
     private readonly Dictionary<InstanceId, ProcessView> _views = [];
     private bool _filesLeft;
+    private bool _shortageLeft;
     private ulong _lost;
     private long _publishedAt;
     private bool _changed = true;
@@ -90,10 +91,6 @@ internal sealed partial class Watcher : IObservationHandler, IDisposable
                 _steps.OfferExecutable(path);
             }
         }
-        foreach (string path in executables.Paths)
-        {
-            _complaints.OfferExecutable(path);
-        }
         foreach (string name in _options.Watch)
         {
             _kernel.WatchName(name);
@@ -104,6 +101,11 @@ internal sealed partial class Watcher : IObservationHandler, IDisposable
             FatalSignalsNotTold(_logger, refused);
         }
         Seed();
+        WatchComplaints(_fleet.Snapshot(BootClock.NowNs));
+        foreach (string path in executables.Paths)
+        {
+            _complaints.OfferExecutable(path);
+        }
         Inspect();
         Publish();
         Watching(_logger, string.Join(", ", _options.Watch), _libraries.Probed.Length, BpfObject.LibbpfVersion);
@@ -416,6 +418,17 @@ internal sealed partial class Watcher : IObservationHandler, IDisposable
         }
     }
 
+    /// <summary>A server that ran before the agent would pay for the many probes in each of its processes.</summary>
+    private void WatchComplaints(FleetSnapshot fleet)
+    {
+        _complaints.WatchShortage = fleet.Instances.All(static i => i.SinceExec);
+        if (!_complaints.WatchShortage && !_shortageLeft)
+        {
+            ShortageNotWatched(_logger, KernelSide.HasUprobeMulti ? "a server runs that was started before: restart it" : "the kernel is older than 6.6");
+        }
+        _shortageLeft = !_complaints.WatchShortage;
+    }
+
     private void CountLosses()
     {
         ulong lost = 0;
@@ -442,6 +455,7 @@ internal sealed partial class Watcher : IObservationHandler, IDisposable
         events.Add(new EventCount("mapping", _kernel.MappingsReceived, _kernel.MappingsLost));
         FleetSnapshot fleet = _fleet.Snapshot(BootClock.NowNs);
         ForgetEnded(fleet);
+        WatchComplaints(fleet);
         _steps.Turn(fleet.Instances.Any(static i => i is { SinceExec: true, ReadyNs: null }));
         _state.Publish(new AgentSnapshot(
             DateTimeOffset.UtcNow,
@@ -474,6 +488,9 @@ internal sealed partial class Watcher : IObservationHandler, IDisposable
 
     [LoggerMessage(Level = LogLevel.Warning, Message = "{Path}, mapped by process {Pid}, cannot be opened: {Reason}")]
     private static partial void NotOpened(ILogger logger, string path, int pid, string reason);
+
+    [LoggerMessage(Level = LogLevel.Information, Message = "messages about shared memory that is used up are not watched for: {Reason}")]
+    private static partial void ShortageNotWatched(ILogger logger, string reason);
 
     [LoggerMessage(Level = LogLevel.Warning, Message = "{Message}")]
     private static partial void ScanWarning(ILogger logger, string message);

@@ -158,17 +158,17 @@ public sealed record ComplaintSites(ImmutableArray<ComplaintSite> Sites, int Los
         const int Kept = 2 * ComplaintTexts.MaxFormat;
         return Walk(elf, segment, Kept, (bytes, address, isFirst, isLast) =>
         {
-            foreach (ComplaintText text in ComplaintTexts.All)
+            foreach (byte[] mark in ComplaintTexts.Marks)
             {
-                for (int from = 0, hit; (hit = bytes[from..].IndexOf(text.Bytes)) >= 0; from += hit + 1)
+                for (int from = 0, hit; (hit = bytes[from..].IndexOf(mark)) >= 0;)
                 {
-                    int words = from + hit;
-                    int start = bytes[..words].LastIndexOf((byte)0) + 1;
+                    int start = bytes[..(from + hit)].LastIndexOf((byte)0) + 1;
                     int length = bytes[start..].IndexOf((byte)0);
                     // What the buffer cuts is whole in the one before or after.
                     bool cut = (start == 0 && !isFirst) || (length < 0 && !isLast);
                     length = length < 0 ? bytes.Length - start : length;
-                    if (cut || length > ComplaintTexts.MaxFormat)
+                    from = start + length;
+                    if (cut || length > ComplaintTexts.MaxFormat || Recognise(bytes.Slice(start, length)) is not var (text, words))
                     {
                         continue;
                     }
@@ -176,11 +176,23 @@ public sealed record ComplaintSites(ImmutableArray<ComplaintSite> Sites, int Los
                     {
                         return new ElfError(ElfErrorKind.TooLarge, segment.FileOffset, $"the file has more than {MaxFormats} messages that are complaints");
                     }
-                    _ = formats.TryAdd(address + (ulong)start, new Format(address + (ulong)start, address + (ulong)words, bytes.Slice(start, length).ToArray(), text));
+                    _ = formats.TryAdd(address + (ulong)start, new Format(address + (ulong)start, address + (ulong)(start + words), bytes.Slice(start, length).ToArray(), text));
                 }
             }
             return null;
         });
+    }
+
+    private static (ComplaintText Text, int Words)? Recognise(ReadOnlySpan<byte> format)
+    {
+        foreach (ComplaintText text in ComplaintTexts.All)
+        {
+            if (format.IndexOf(text.Bytes) is >= 0 and var words)
+            {
+                return (text, words);
+            }
+        }
+        return null;
     }
 
     /// <summary>The instructions that load the address of a format: relative to themselves, or in a program at a fixed address plainly.</summary>

@@ -23,6 +23,9 @@ internal static class ComplaintTexts
     /// <summary>The longest format that is looked at, in bytes.</summary>
     public const int MaxFormat = 1024;
 
+    /// <summary>Each text has one of these: few enough to look for them alone.</summary>
+    public static IReadOnlyList<byte[]> Marks { get; } = ["shm"u8.ToArray(), "shared mem"u8.ToArray(), "frag"u8.ToArray(), "freed pointer"u8.ToArray(), "bad pointer"u8.ToArray()];
+
     /// <summary>All of them.</summary>
     public static IReadOnlyList<ComplaintText> All { get; } =
     [

@@ -38,6 +38,7 @@ public sealed class LayoutTests : IDisposable
         { "kamotel_file", typeof(Events.FileRecord) },
         { "kamotel_fatal_signal", typeof(Events.FatalSignalRecord) },
         { "kamotel_enter", typeof(Events.EnterRecord) },
+        { "kamotel_complaint", typeof(Events.ComplaintRecord) },
         { "kamotel_task", typeof(Events.TaskRecord) },
         { "kamotel_instance", typeof(Events.InstanceKey) },
         { "kamotel_slot_layout", typeof(Events.SlotLayout) },

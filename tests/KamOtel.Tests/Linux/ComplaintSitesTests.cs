@@ -19,7 +19,7 @@ public sealed class ComplaintSitesTests(ITestOutputHelper output) : IDisposable
     [Fact]
     public void Measure()
     {
-        foreach (string path in Directory.GetFiles(Modules, "*.so").Append(Kamailio).Append(Kamailio))
+        foreach (string path in Directory.GetFiles(Modules, "*.so").Concat(Enumerable.Repeat(Kamailio, 30)))
         {
             long start = Stopwatch.GetTimestamp();
             ComplaintSites sites = Find(path);
