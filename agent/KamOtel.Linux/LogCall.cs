@@ -42,10 +42,11 @@ internal readonly record struct LogCall(ulong Address, ulong Format, int Argumen
             switch (instruction.FlowControl)
             {
                 case FlowControl.Call or FlowControl.IndirectCall:
-                    int[] arguments = [.. Enumerable.Range(0, Arguments.Length).Where(a => holding.Contains(Arguments[a]))];
-                    if (arguments.Length > 0)
+                    // Code that was not optimised leaves it in the register that it passed through, too: the format comes first.
+                    int argument = Array.FindIndex(Arguments, holding.Contains);
+                    if (argument >= 0)
                     {
-                        return arguments is [var argument] ? new LogCall(instruction.IP, format, argument) : null;
+                        return new LogCall(instruction.IP, format, argument);
                     }
                     holding.IntersectWith(Preserved);
                     break;
