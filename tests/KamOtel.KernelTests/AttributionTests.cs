@@ -171,7 +171,7 @@ public sealed class AttributionTests : IDisposable
         crash.Status.ShouldBe(signal);
         chain.End.ShouldBe(ChainEnd.Complete, $"{chain.Detail}\n{string.Join('\n', chain.Frames)}");
         (chain.Author, chain.AskedBy).ShouldBe(("does", "asks"));
-        chain.Frames.First(static f => f.IsProgram).Function.ShouldBe(function);
+        chain.Frames.First(static f => f.IsProgram).Function.ShouldNotBeNull().ShouldStartWith(function); // Its cold part may be apart.
     }
 
     [Fact]
@@ -212,7 +212,7 @@ public sealed class AttributionTests : IDisposable
         using Process process = Launch(scenario);
         TurnUntil(watcher, () => _recorder.Chains.Exists(static c => c.Call.Kind == ObservationKind.FatalSignal), "the crash");
         process.WaitForExit(60_000).ShouldBeTrue();
-        return _recorder.Chains.ShouldHaveSingleItem();
+        return _recorder.Chains.Where(static c => c.Call.Kind == ObservationKind.FatalSignal).ShouldHaveSingleItem();
     }
 
     private static void Complete(CallChain chain)

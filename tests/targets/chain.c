@@ -108,7 +108,7 @@ static __attribute__((noinline)) int abort_here(unsigned int *unused, void *valu
 
 static __attribute__((noinline)) int return_nowhere(unsigned int *unused, void *value)
 {
-	void **place = __builtin_frame_address(0);
+	void *volatile *place = __builtin_frame_address(0);
 
 	(void)unused;
 	(void)value;
