@@ -27,14 +27,14 @@ public sealed partial class ComplaintTests
                 continue;
             }
 
-            await Until.True("all of them to be told", () => Told().Matches(agent.Program.ToString()).Count >= logged.Length + tails.Length);
-            Match[] told = [.. Told().Matches(agent.Program.ToString())];
+            await Until.True("all of them to be told", () => Told().Count(agent.Program.ToString()) >= logged.Length + tails.Length);
+            Match[] told = [.. Told().Matches(agent.Program.ToString()).Cast<Match>()];
             told.Where(static m => m.Groups["kind"].Value is "AlreadyFreed" or "BadPointer")
                 .Select(static m => $"{m.Groups["pid"]} {(m.Groups["kind"].Value == "BadPointer" ? "bad pointer" : "already freed pointer")} {m.Groups["address"]} {m.Groups["module"]} {m.Groups["function"]}")
-                .Order(StringComparer.Ordinal).ShouldBe(logged, log);
+                .Order(StringComparer.Ordinal).ToArray().ShouldBe(logged, log);
             told.Where(static m => m.Groups["kind"].Value == "Overwritten")
                 .Select(static m => $"{m.Groups["pid"]} tail {m.Groups["address"]} {m.Groups["module"]}")
-                .Order(StringComparer.Ordinal).ShouldBe(tails, log);
+                .Order(StringComparer.Ordinal).ToArray().ShouldBe(tails, log);
             return;
         }
         Assert.Fail($"none of {MostServers} servers complained before it died");
