@@ -40,10 +40,11 @@ public sealed partial class ComplaintTests
         Assert.Fail($"none of {MostServers} servers complained before it died");
     }
 
-    [GeneratedRegex(@"\((?<pid>\d+)\) [A-Z]+: [^\n]*BUG: [^\n]*?(?<what>already freed pointer|bad pointer) \(?(?<address>0x[0-9a-f]+)[^\n]*called from (?<module>[^ :]+): [^ :]+: (?<function>\w+)\(", RegexOptions.ExplicitCapture, 5000)]
+    // Another process's line may be before it on the same one.
+    [GeneratedRegex(@"\((?<pid>\d+)\) [A-Z]+: <core> \[[^\]\n]+\]: \w+\(\): BUG: [^\n]*?(?<what>already freed pointer|bad pointer) \(?(?<address>0x[0-9a-f]+)[^\n]*called from (?<module>[^ :]+): [^ :]+: (?<function>\w+)\(", RegexOptions.ExplicitCapture, 5000)]
     private static partial Regex Logged();
 
-    [GeneratedRegex(@"\((?<pid>\d+)\) [A-Z]+: [^\n]*BUG: qm: (prev\. )?fragm\. [^\n]*?(:|\(address )(?<address>0x[0-9a-f]+)[\])][^\n]*Memory allocator was called from (?<module>[^ :]+): ", RegexOptions.ExplicitCapture, 5000)]
+    [GeneratedRegex(@"\((?<pid>\d+)\) [A-Z]+: <core> \[[^\]\n]+\]: \w+\(\): BUG: qm: (prev\. )?fragm\. [^\n]*?(:|\(address )(?<address>0x[0-9a-f]+)[\])][^\n]*Memory allocator was called from (?<module>[^ :]+): ", RegexOptions.ExplicitCapture, 5000)]
     private static partial Regex Tail();
 
     [GeneratedRegex(@"process (?<pid>\d+) complains: (?<kind>\w+), of (?<address>0x[0-9a-f]+), by (?<module>\S+) in \S+?(:\d+|: (?<function>\w+))\s", RegexOptions.ExplicitCapture, 5000)]
