@@ -23,6 +23,7 @@ enum kamotel_kind {
 	/* Never in the ring, only in the losses: a call that went without the copy of its stack. */
 	KAMOTEL_STACK = 11,
 	KAMOTEL_ENTER = 12,
+	KAMOTEL_COMPLAINT = 13,
 	KAMOTEL_KINDS,
 };
 
@@ -33,7 +34,7 @@ enum kamotel_flags {
 	KAMOTEL_LAST_THREAD = 2,
 	/* calls: the key was read. */
 	KAMOTEL_KEY_READ = 4,
-	/* calls: a struct kamotel_stack and its bytes follow the record. */
+	/* calls, FATAL_SIGNAL: a struct kamotel_stack and its bytes follow the record. */
 	KAMOTEL_HAS_STACK = 8,
 };
 
@@ -45,6 +46,8 @@ enum {
 	KAMOTEL_REGISTERS = 17,	  /* x86-64: the general ones as DWARF numbers them, rip last */
 	KAMOTEL_CHUNK_SIZE = 1024,
 	KAMOTEL_CALLS = 5, /* kinds of calls, from INIT_LOCAL on */
+	KAMOTEL_ARGUMENTS = 6,
+	KAMOTEL_STACK_WORDS = 16,
 };
 
 struct kamotel_header {
@@ -85,9 +88,9 @@ struct kamotel_call {
 };
 
 /*
- * The top of the stack at a call, for the agent to unwind: one window from the stack pointer on,
- * and where that is not all of it a second one, up to where the stack began. The bytes of both
- * follow, in chunks that lie at multiples of their size. No agent writes them anywhere.
+ * The top of the stack at a call or a crash, for the agent to unwind: one window from the stack
+ * pointer on, and where that is not all of it a second one, up to where the stack began. The bytes
+ * of both follow, in chunks that lie at multiples of their size. No agent writes them anywhere.
  */
 struct kamotel_stack {
 	__u64 registers[KAMOTEL_REGISTERS];
@@ -110,6 +113,19 @@ struct kamotel_fatal_signal {
 struct kamotel_enter {
 	struct kamotel_header header;
 	__u64 address; /* of the function's first instruction */
+};
+
+/*
+ * The server is about to log a complaint of its memory manager: what it hands to the function that
+ * logs. Which of it are arguments, the format says, which the agent knows by the address.
+ */
+struct kamotel_complaint {
+	struct kamotel_header header;
+	__u64 address;			    /* of the instruction that carries the probe */
+	__u64 arguments[KAMOTEL_ARGUMENTS]; /* x86-64: rdi, rsi, rdx, rcx, r8, r9 */
+	__u64 stack[KAMOTEL_STACK_WORDS];   /* from the stack pointer on */
+	__u32 stack_read;		    /* 0: it could not be read, and is zero */
+	__u32 reserved;
 };
 
 /*

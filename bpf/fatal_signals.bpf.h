@@ -4,7 +4,7 @@
 
 /*
  * A watched process is about to die of what memory corruption looks like. Its exit tells so, too,
- * but then its memory is gone; here it can still be said what its Thread#1 held.
+ * but then its memory is gone; here it can still be said what its Thread#1 held, and where it was.
  */
 
 enum {
@@ -13,6 +13,12 @@ enum {
 	SIGBUS = 7,
 	SIGFPE = 8,
 	SIGSEGV = 11,
+};
+
+/* Where a signal came from: kill(2) and sigqueue(3). A fault and abort(3) have other codes. */
+enum {
+	SI_USER = 0,
+	SI_QUEUE = -1,
 };
 
 struct {
@@ -47,6 +53,31 @@ static __always_inline __u32 copy_block(__u64 *block, __u64 address, __u32 bit)
 	return bit;
 }
 
+/*
+ * The record with the stack of the thread that crashed; NULL when there is none. Whom another
+ * process kills has not crashed: where it was then says nothing.
+ */
+static __always_inline struct kamotel_fatal_signal *
+reserve_crash(struct kernel_siginfo *info, __u64 start_ns, const struct kamotel_watched *entry)
+{
+	int code = BPF_CORE_READ(info, si_code);
+	struct stack_extent extent = {};
+	struct kamotel_fatal_signal *event;
+	struct pt_regs *regs;
+
+	/* The user's registers: before 5.15 nobody gives them. */
+	if (code == SI_USER || code == SI_QUEUE ||
+	    !bpf_core_enum_value_exists(enum bpf_func_id, BPF_FUNC_task_pt_regs))
+		return NULL;
+	regs = (struct pt_regs *)bpf_task_pt_regs(bpf_get_current_task_btf());
+	find_stack(regs, &extent);
+	event = reserve_with_stack(regs, &extent, sizeof(*event), KAMOTEL_FATAL_SIGNAL, 0, start_ns,
+				   entry);
+	if (!event)
+		count_loss(KAMOTEL_STACK);
+	return event;
+}
+
 SEC("tp_btf/signal_deliver")
 int BPF_PROG(kamotel_fatal_signal, int signal, struct kernel_siginfo *info,
 	     struct k_sigaction *action)
@@ -66,7 +97,9 @@ int BPF_PROG(kamotel_fatal_signal, int signal, struct kernel_siginfo *info,
 	if (!entry || BPF_CORE_READ(action, sa.sa_handler)) /* caught or ignored: nobody dies */
 		return 0;
 
-	event = reserve(sizeof(*event), KAMOTEL_FATAL_SIGNAL, 0, start_ns, entry);
+	event = reserve_crash(info, start_ns, entry);
+	if (!event)
+		event = reserve(sizeof(*event), KAMOTEL_FATAL_SIGNAL, 0, start_ns, entry);
 	if (!event)
 		return 0;
 	instance.since_ns = entry->instance_ns;

@@ -65,6 +65,7 @@ static __always_inline void *reserve(__u64 size, __u16 kind, __u16 flags, __u64 
 #include "stacks.bpf.h"
 #include "thread_locals.bpf.h"
 #include "steps.bpf.h"
+#include "memory_faults.bpf.h"
 #include "files.bpf.h"
 #include "fatal_signals.bpf.h"
 #include "confirm.bpf.h"
@@ -77,6 +78,7 @@ struct kamotel_call *unused_call __attribute__((unused));
 struct kamotel_stack *unused_stack __attribute__((unused));
 struct kamotel_fatal_signal *unused_fatal_signal __attribute__((unused));
 struct kamotel_enter *unused_enter __attribute__((unused));
+struct kamotel_complaint *unused_complaint __attribute__((unused));
 struct kamotel_task *unused_task __attribute__((unused));
 enum kamotel_kind unused_kind __attribute__((unused));
 enum kamotel_flags unused_flags __attribute__((unused));

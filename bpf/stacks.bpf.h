@@ -3,8 +3,8 @@
 #define KAMOTEL_STACKS_BPF_H
 
 /*
- * A copy of the stack at the calls that matter, for the agent to find out who called. Libraries
- * have no frame pointers, so the kernel cannot walk the stack itself.
+ * A copy of the stack at the calls that matter and at crashes, for the agent to find out who
+ * called. Libraries have no frame pointers, so the kernel cannot walk the stack itself.
  */
 
 enum {
@@ -39,10 +39,10 @@ static __always_inline int wants_stack(struct kamotel_watched *entry, __u16 kind
 }
 
 /* From the stack pointer to where the stack began, or as much of both ends as fits. */
-static __always_inline void find_stack(struct pt_regs *ctx, struct stack_extent *extent)
+static __always_inline void find_stack(struct pt_regs *regs, struct stack_extent *extent)
 {
 	struct task_struct *task = (struct task_struct *)bpf_get_current_task();
-	__u64 start = PT_REGS_SP(ctx) & ~(__u64)(KAMOTEL_CHUNK_SIZE - 1);
+	__u64 start = PT_REGS_SP(regs) & ~(__u64)(KAMOTEL_CHUNK_SIZE - 1);
 	__u64 end, chunks;
 
 	if (BPF_CORE_READ(task, pid) == BPF_CORE_READ(task, tgid))
@@ -64,26 +64,26 @@ static __always_inline void find_stack(struct pt_regs *ctx, struct stack_extent 
 	}
 }
 
-static __always_inline void copy_registers(__u64 *to, struct pt_regs *ctx)
+static __always_inline void copy_registers(__u64 *to, struct pt_regs *regs)
 {
 #if defined(__TARGET_ARCH_x86)
-	to[0] = ctx->ax;
-	to[1] = ctx->dx;
-	to[2] = ctx->cx;
-	to[3] = ctx->bx;
-	to[4] = ctx->si;
-	to[5] = ctx->di;
-	to[6] = ctx->bp;
-	to[7] = ctx->sp;
-	to[8] = ctx->r8;
-	to[9] = ctx->r9;
-	to[10] = ctx->r10;
-	to[11] = ctx->r11;
-	to[12] = ctx->r12;
-	to[13] = ctx->r13;
-	to[14] = ctx->r14;
-	to[15] = ctx->r15;
-	to[16] = ctx->ip;
+	to[0] = regs->ax;
+	to[1] = regs->dx;
+	to[2] = regs->cx;
+	to[3] = regs->bx;
+	to[4] = regs->si;
+	to[5] = regs->di;
+	to[6] = regs->bp;
+	to[7] = regs->sp;
+	to[8] = regs->r8;
+	to[9] = regs->r9;
+	to[10] = regs->r10;
+	to[11] = regs->r11;
+	to[12] = regs->r12;
+	to[13] = regs->r13;
+	to[14] = regs->r14;
+	to[15] = regs->r15;
+	to[16] = regs->ip;
 #endif
 }
 
@@ -114,21 +114,25 @@ static __always_inline void copy_stack(struct kamotel_stack *stack,
 
 #define RESERVE_WITH_STACK(room)                                                                   \
 	do {                                                                                       \
-		event = try_reserve(sizeof(*event) + sizeof(struct kamotel_stack) +                \
-					    (room)*KAMOTEL_CHUNK_SIZE,                             \
-				    kind, flags | KAMOTEL_HAS_STACK, start_ns, entry);             \
-		if (!event)                                                                        \
+		record = try_reserve(size + sizeof(struct kamotel_stack) +                         \
+					     (room)*KAMOTEL_CHUNK_SIZE,                            \
+				     kind, flags | KAMOTEL_HAS_STACK, start_ns, entry);            \
+		if (!record)                                                                       \
 			return NULL;                                                               \
-		copy_registers(((struct kamotel_stack *)(event + 1))->registers, ctx);             \
-		copy_stack((struct kamotel_stack *)(event + 1), extent, room);                     \
+		copy_registers(((struct kamotel_stack *)(record + size))->registers, regs);        \
+		copy_stack((struct kamotel_stack *)(record + size), extent, room);                 \
 	} while (0)
 
-/* A call's record with its stack, in the smallest of a few sizes; NULL when there is no room. */
-static __always_inline struct kamotel_call *
-reserve_with_stack(struct pt_regs *ctx, const struct stack_extent *extent, __u16 kind, __u16 flags,
-		   __u64 start_ns, const struct kamotel_watched *entry)
+/*
+ * A record of `size` bytes, a constant, with the stack behind it, in the smallest of a few sizes;
+ * NULL when there is no room.
+ */
+static __always_inline void *reserve_with_stack(struct pt_regs *regs,
+						const struct stack_extent *extent, __u64 size,
+						__u16 kind, __u16 flags, __u64 start_ns,
+						const struct kamotel_watched *entry)
 {
-	struct kamotel_call *event;
+	void *record;
 
 	/* Stacks must not crowd out the events themselves. */
 	if (bpf_ringbuf_query(&ring, BPF_RB_AVAIL_DATA) >
@@ -142,7 +146,7 @@ reserve_with_stack(struct pt_regs *ctx, const struct stack_extent *extent, __u16
 		RESERVE_WITH_STACK(32);
 	else
 		RESERVE_WITH_STACK(MOST_CHUNKS);
-	return event;
+	return record;
 }
 
 #endif /* KAMOTEL_STACKS_BPF_H */

@@ -21,7 +21,8 @@ static __always_inline int emit_call(struct pt_regs *ctx, __u16 kind, __u64 key_
 	/* A slot that is cleared has no author. */
 	if ((kind != KAMOTEL_SET_LOCAL || value) && wants_stack(entry, kind)) {
 		find_stack(ctx, &extent);
-		event = reserve_with_stack(ctx, &extent, kind, flags, start_ns, entry);
+		event = reserve_with_stack(ctx, &extent, sizeof(*event), kind, flags, start_ns,
+					   entry);
 		if (!event)
 			count_loss(KAMOTEL_STACK);
 	}

@@ -38,6 +38,11 @@ enum {
 	BPF_RB_RING_SIZE = 1,
 };
 
+/* Only to ask whether the kernel has one: bpf_helpers.h knows the numbers. */
+enum bpf_func_id {
+	BPF_FUNC_task_pt_regs = 175,
+};
+
 #if defined(__TARGET_ARCH_x86)
 struct pt_regs {
 	unsigned long r15, r14, r13, r12, bp, bx, r11, r10, r9, r8, ax, cx, dx, si, di, orig_ax;
@@ -118,7 +123,6 @@ struct k_sigaction {
 	struct sigaction sa;
 };
 
-struct kernel_siginfo;
 struct seq_file;
 
 struct bpf_iter_meta {
@@ -133,6 +137,10 @@ struct bpf_iter__task {
 struct bpf_iter__task_vma {
 	struct task_struct *task;
 	struct vm_area_struct *vma;
+};
+
+struct kernel_siginfo {
+	int si_code;
 };
 
 struct linux_binprm;

@@ -8,7 +8,7 @@ using KamOtel.Linux;
 namespace KamOtel.Agent;
 
 /// <summary>
-/// Finds out who made the calls whose stacks were copied: unwinds them on a thread of its own, and tells the fleet. Every
+/// Finds out who made the calls, or crashed, whose stacks were copied: unwinds them on a thread of its own, and tells the fleet. Every
 /// stack that is taken is answered, whatever came of it. Watch loop only.
 /// </summary>
 /// <param name="maps">What each process has mapped.</param>
@@ -143,7 +143,8 @@ internal sealed partial class Attribution(CodeMaps maps, Action wake, Action<dou
             CallChain chain;
             try
             {
-                chain = Known(ChainOf(_unwinder.Unwind(request.Space, request.Stack), request.Program));
+                StackCopy stack = request.Call.Kind == ObservationKind.FatalSignal ? LostCall.Undo(request.Space, request.Stack) : request.Stack;
+                chain = Known(ChainOf(_unwinder.Unwind(request.Space, stack), request.Program));
             }
 #pragma warning disable CA1031 // Whatever a stranger's file provokes: the loop must hear something of each stack.
             catch (Exception e)

@@ -24,10 +24,17 @@ internal sealed class CodeMaps : IDisposable
     private readonly Dictionary<ProcessId, History> _processes = [];
     private readonly Dictionary<MappedInode, CodeFile> _files = [];
 
+    /// <summary>Grows whenever what is known of a process that was known before may be another thing now.</summary>
+    public long Changes { get; private set; }
+
     /// <summary>The process executes a program: what it had mapped is gone.</summary>
     /// <param name="process">The process.</param>
     /// <param name="program">The path of its executable; null when it is not known.</param>
-    public void Begin(ProcessId process, string? program) => _processes[process] = new History(parent: null, forkNs: 0, program);
+    public void Begin(ProcessId process, string? program)
+    {
+        Changes++;
+        _processes[process] = new History(parent: null, forkNs: 0, program);
+    }
 
     /// <summary>The child has what the parent has.</summary>
     public void Fork(ProcessId parent, ProcessId child, ulong timeNs)
@@ -39,7 +46,11 @@ internal sealed class CodeMaps : IDisposable
     }
 
     /// <summary>The process ended. Its stacks that are still to come have been asked for with <see cref="At"/> before.</summary>
-    public void End(ProcessId process) => _ = _processes.Remove(process);
+    public void End(ProcessId process)
+    {
+        Changes++;
+        _ = _processes.Remove(process);
+    }
 
     /// <summary>The process mapped a file. What was told already is not told twice.</summary>
     /// <param name="process">The process.</param>
@@ -52,6 +63,7 @@ internal sealed class CodeMaps : IDisposable
     {
         if (_processes.TryGetValue(process, out History? history) && history.Entries.Count < MaxMappings)
         {
+            Changes++;
             history.Map(new Entry(start, end, offset, file, timeNs, ulong.MaxValue));
         }
     }

@@ -164,7 +164,7 @@ internal sealed partial class Steps(KernelSide kernel, ProcFs proc, ILogger logg
         }
         SafeHandle[] links = [.. file.Links];
         file.Links.Clear();
-        _detaching = Task.Run(() => Detach(links));
+        _detaching = Task.Run(() => ProbeLinks.Detach(links));
     }
 
     /// <inheritdoc/>
@@ -175,31 +175,9 @@ internal sealed partial class Steps(KernelSide kernel, ProcFs proc, ILogger logg
             next.Handle.Dispose();
         }
         _detaching.Wait();
-        Detach([.. _attached.Concat(_kept).SelectMany(static f => f.Links)]);
+        ProbeLinks.Detach([.. _attached.Concat(_kept).SelectMany(static f => f.Links)]);
         _attached.Clear();
         _kept.Clear();
-    }
-
-    /// <summary>Side by side: from Linux 6.6 on all of them take as long as one.</summary>
-    private static void Detach(SafeHandle[] links)
-    {
-        const int AtOnce = 32;
-        int next = -1;
-        Thread[] threads = [.. Enumerable.Range(0, Math.Min(AtOnce, links.Length)).Select(_ => new Thread(() =>
-        {
-            for (int i; (i = Interlocked.Increment(ref next)) < links.Length;)
-            {
-                links[i].Dispose();
-            }
-        }))];
-        foreach (Thread thread in threads)
-        {
-            thread.Start();
-        }
-        foreach (Thread thread in threads)
-        {
-            thread.Join();
-        }
     }
 
     /// <summary>A module of Kamailio, or what is no library.</summary>

@@ -29,6 +29,7 @@ internal sealed partial class Watcher : IObservationHandler, IDisposable
     private readonly KernelSide _kernel;
     private readonly Libraries _libraries;
     private readonly Steps _steps;
+    private readonly Complaints _complaints;
     private readonly Fleet _fleet;
     private readonly ProcFs _proc = new();
     private readonly RunningServers _running;
@@ -44,6 +45,7 @@ internal sealed partial class Watcher : IObservationHandler, IDisposable
     /// <summary>What is needed to understand the last copy of a dying process's slots, by instance.</summary>
     private readonly Dictionary<InstanceId, ProcessView> _views = [];
     private bool _filesLeft;
+    private bool _shortageLeft;
     private ulong _lost;
     private long _publishedAt;
     private bool _changed = true;
@@ -59,6 +61,7 @@ internal sealed partial class Watcher : IObservationHandler, IDisposable
         _kernel = KernelSide.Load(options.RingBytes, logger);
         _libraries = new Libraries(_kernel, logger);
         _steps = new Steps(_kernel, _proc, logger);
+        _complaints = new Complaints(_kernel, _maps, logger);
         _fleet = new Fleet(options.ForFleet(), sink, journal);
         _running = new RunningServers(_kernel, _proc, options.Watch, logger);
         _inspector = new Inspector(_kernel, _proc, inspectionDuration, logger);
@@ -75,7 +78,8 @@ internal sealed partial class Watcher : IObservationHandler, IDisposable
     public void Start()
     {
         var scan = new LibraryScan();
-        foreach (ScanResult found in new[] { scan.Libraries(_options.LibraryPath, _options.SystemLibraries), scan.Executables(_options.Watch) })
+        ScanResult executables = scan.Executables(_options.Watch);
+        foreach (ScanResult found in new[] { scan.Libraries(_options.LibraryPath, _options.SystemLibraries), executables })
         {
             foreach (string warning in found.Warnings)
             {
@@ -97,6 +101,11 @@ internal sealed partial class Watcher : IObservationHandler, IDisposable
             FatalSignalsNotTold(_logger, refused);
         }
         Seed();
+        WatchComplaints(_fleet.Snapshot(BootClock.NowNs));
+        foreach (string path in executables.Paths)
+        {
+            _complaints.OfferExecutable(path);
+        }
         Inspect();
         Publish();
         Watching(_logger, string.Join(", ", _options.Watch), _libraries.Probed.Length, BpfObject.LibbpfVersion);
@@ -110,7 +119,7 @@ internal sealed partial class Watcher : IObservationHandler, IDisposable
         ulong due = Math.Min(_fleet.Advance(now) ?? ulong.MaxValue, _fleet.NextInspectionNs ?? ulong.MaxValue);
         ulong wait = due > now ? ((due - now) / 1_000_000) + 1 : 0;
         _kernel.Poll((int)Math.Min(wait, _confirm.IsOpen ? ConfirmMs : _changed ? PublishMs : (ulong)HeartbeatMs), this);
-        while (_steps.AttachNext())
+        while (_steps.AttachNext() || _complaints.AttachNext())
         {
             _kernel.Consume(this);
         }
@@ -163,6 +172,13 @@ internal sealed partial class Watcher : IObservationHandler, IDisposable
     }
 
     /// <inheritdoc/>
+    public void OnComplaint(in Observation observation, ReadOnlySpan<ulong> arguments, ReadOnlySpan<ulong> stack)
+    {
+        _changed = true;
+        _complaints.Take(_fleet, in observation, arguments, stack);
+    }
+
+    /// <inheritdoc/>
     public void OnStack(in Observation call, in CopiedStack stack) => _attribution.Take(in call, in stack);
 
     /// <inheritdoc/>
@@ -203,6 +219,7 @@ internal sealed partial class Watcher : IObservationHandler, IDisposable
     {
         _confirm.Dispose();
         _attribution.Dispose();
+        _complaints.Dispose();
         _maps.Dispose();
         _steps.Dispose();
         _libraries.Dispose();
@@ -291,6 +308,7 @@ internal sealed partial class Watcher : IObservationHandler, IDisposable
         if (file is not null || _proc.OpenRooted(process.Tgid, path).TryGet(out file, out failure))
         {
             library = _libraries.Offer(file, path);
+            _complaints.Offer(file, path);
             // What runs already is past its start.
             if (mappedNs != 0)
             {
@@ -304,6 +322,7 @@ internal sealed partial class Watcher : IObservationHandler, IDisposable
             _maps.Map(process, start, end, offset, known, mappedNs);
             if (known is not null && failure.Status == ProcStatus.Gone)
             {
+                _complaints.Offer(known.Handle, path);
                 library = _libraries.Offer(known.Handle, path);
             }
             else if (failure.Status == ProcStatus.Gone || !Path.GetFileName(path).StartsWith("libcrypto", StringComparison.Ordinal))
@@ -372,6 +391,7 @@ internal sealed partial class Watcher : IObservationHandler, IDisposable
     /// <summary>After the ring and the mappings were read: whose the stacks are is known now, and what was found out is told.</summary>
     private void Attribute()
     {
+        _complaints.TellEarly(_fleet);
         _attribution.Dispatch();
         foreach (ProcessId ended in _ended)
         {
@@ -401,6 +421,17 @@ internal sealed partial class Watcher : IObservationHandler, IDisposable
         }
     }
 
+    /// <summary>A server that ran before the agent would pay for the many probes in each of its processes.</summary>
+    private void WatchComplaints(FleetSnapshot fleet)
+    {
+        _complaints.WatchShortage = fleet.Instances.All(static i => i.SinceExec);
+        if (!_complaints.WatchShortage && !_shortageLeft)
+        {
+            ShortageNotWatched(_logger, KernelSide.HasUprobeMulti ? "a server runs that was started before: restart it" : "the kernel is older than 6.6");
+        }
+        _shortageLeft = !_complaints.WatchShortage;
+    }
+
     private void CountLosses()
     {
         ulong lost = 0;
@@ -427,6 +458,7 @@ internal sealed partial class Watcher : IObservationHandler, IDisposable
         events.Add(new EventCount("mapping", _kernel.MappingsReceived, _kernel.MappingsLost));
         FleetSnapshot fleet = _fleet.Snapshot(BootClock.NowNs);
         ForgetEnded(fleet);
+        WatchComplaints(fleet);
         _steps.Turn(fleet.Instances.Any(static i => i is { SinceExec: true, ReadyNs: null }));
         _state.Publish(new AgentSnapshot(
             DateTimeOffset.UtcNow,
@@ -459,6 +491,9 @@ internal sealed partial class Watcher : IObservationHandler, IDisposable
 
     [LoggerMessage(Level = LogLevel.Warning, Message = "{Path}, mapped by process {Pid}, cannot be opened: {Reason}")]
     private static partial void NotOpened(ILogger logger, string path, int pid, string reason);
+
+    [LoggerMessage(Level = LogLevel.Information, Message = "messages about shared memory that is used up are not watched for: {Reason}")]
+    private static partial void ShortageNotWatched(ILogger logger, string reason);
 
     [LoggerMessage(Level = LogLevel.Warning, Message = "{Message}")]
     private static partial void ScanWarning(ILogger logger, string message);

@@ -44,29 +44,31 @@ public readonly struct BpfProgram
 
     /// <summary>
     /// The same as <see cref="AttachUprobe"/>, by a link of its own kind (Linux 6.6). The kernel takes some 80 ms to take a
-    /// uprobe away, one after the other; of these it takes away many in the same time. libbpf 1.1 does not know them.
+    /// uprobe away, one after the other; of these it takes away many in the same time, and one link carries many
+    /// instructions, or none when one is refused. libbpf 1.1 does not know them.
     /// </summary>
     /// <param name="path">The file.</param>
-    /// <param name="offset">Offset of the instruction in the file, in bytes.</param>
+    /// <param name="offsets">Offsets of the instructions in the file, in bytes.</param>
     /// <exception cref="BpfException">The kernel refused.</exception>
-    public unsafe SafeFileHandle AttachUprobeMulti(string path, ulong offset)
+    public unsafe SafeFileHandle AttachUprobeMulti(string path, ReadOnlySpan<ulong> offsets)
     {
         fixed (byte* pinned = Encoding.UTF8.GetBytes(path + '\0'))
+        fixed (ulong* first = offsets)
         {
             var attributes = new LinkCreate
             {
                 Program = (uint)Libbpf.bpf_program__fd(_program),
                 Type = UprobeMulti,
                 Path = (ulong)pinned,
-                Offsets = (ulong)&offset,
-                Count = 1,
+                Offsets = (ulong)first,
+                Count = (uint)offsets.Length,
             };
             nint fd = Libc.syscall(RuntimeInformation.ProcessArchitecture == Architecture.Arm64 ? 280 : 321, (void*)LinkCreateCommand, (nint)(&attributes), sizeof(LinkCreate), 0, 0);
             int errno = Marshal.GetLastPInvokeError();
             GC.KeepAlive(_owner);
             return fd >= 0
                 ? new SafeFileHandle(fd, ownsHandle: true)
-                : throw new BpfException($"program {_name} cannot be attached to {path} at offset 0x{offset:x}", errno, detail: null, Capabilities.ForUprobe);
+                : throw new BpfException($"program {_name} cannot be attached to {path} at offset {string.Join(", ", offsets.ToArray().Select(static o => $"0x{o:x}"))}", errno, detail: null, Capabilities.ForUprobe);
         }
     }
 

@@ -19,7 +19,8 @@ internal static class Events
     internal const ushort FatalSignal = 10;
     internal const ushort Stack = 11;
     internal const ushort Enter = 12;
-    internal const int Kinds = 13;
+    internal const ushort Complaint = 13;
+    internal const int Kinds = 14;
 
     internal const ushort FlagWatched = 1;
     internal const ushort FlagLastThread = 2;
@@ -56,10 +57,17 @@ internal static class Events
                 observation = common with { Status = (int)exit.Status, LastThread = (header.Flags & FlagLastThread) != 0 };
                 return true;
             case FatalSignal when record.Length >= Unsafe.SizeOf<FatalSignalRecord>():
-                observation = common with { Status = (int)FatalSignalOf(record).Signal };
+                observation = common with
+                {
+                    Status = (int)FatalSignalOf(record).Signal,
+                    HasStack = HasStack(header, record, Unsafe.SizeOf<FatalSignalRecord>()),
+                };
                 return true;
             case Enter when MemoryMarshal.TryRead(record, out EnterRecord enter):
                 observation = common with { Address = enter.Address };
+                return true;
+            case Complaint when record.Length >= Unsafe.SizeOf<ComplaintRecord>():
+                observation = common with { Address = ComplaintOf(record).Address };
                 return true;
             case >= InitLocal and <= CleanLocal when MemoryMarshal.TryRead(record, out CallRecord call):
                 observation = common with
@@ -67,7 +75,7 @@ internal static class Events
                     Key = (header.Flags & FlagKeyRead) != 0 ? call.Key : null,
                     KeyAddress = call.KeyAddress,
                     Value = call.Value,
-                    HasStack = HasStack(header, record),
+                    HasStack = HasStack(header, record, Unsafe.SizeOf<CallRecord>()),
                 };
                 return true;
             default:
@@ -75,11 +83,12 @@ internal static class Events
         }
     }
 
-    /// <summary>The stack that follows a call with <see cref="Observation.HasStack"/>, in place.</summary>
-    internal static CopiedStack StackOf(ReadOnlySpan<byte> record)
+    /// <summary>The stack that follows a record with <see cref="Observation.HasStack"/>, in place.</summary>
+    internal static CopiedStack StackOf(ReadOnlySpan<byte> record, ObservationKind kind)
     {
-        ref readonly StackRecord stack = ref MemoryMarshal.AsRef<StackRecord>(record[Unsafe.SizeOf<CallRecord>()..]);
-        ReadOnlySpan<byte> bytes = record.Slice(Unsafe.SizeOf<CallRecord>() + Unsafe.SizeOf<StackRecord>(), (int)stack.Chunks * ChunkSize);
+        ReadOnlySpan<byte> after = record[(kind == ObservationKind.FatalSignal ? Unsafe.SizeOf<FatalSignalRecord>() : Unsafe.SizeOf<CallRecord>())..];
+        ref readonly StackRecord stack = ref MemoryMarshal.AsRef<StackRecord>(after);
+        ReadOnlySpan<byte> bytes = after.Slice(Unsafe.SizeOf<StackRecord>(), (int)stack.Chunks * ChunkSize);
         int inner = (int)(stack.Chunks - stack.InOuter) * ChunkSize;
         return new CopiedStack
         {
@@ -92,19 +101,22 @@ internal static class Events
         };
     }
 
-    private static bool HasStack(in Header header, ReadOnlySpan<byte> record)
+    private static bool HasStack(in Header header, ReadOnlySpan<byte> record, int size)
     {
-        int fixedSize = Unsafe.SizeOf<CallRecord>() + Unsafe.SizeOf<StackRecord>();
+        int fixedSize = size + Unsafe.SizeOf<StackRecord>();
         if ((header.Flags & FlagHasStack) == 0 || record.Length < fixedSize)
         {
             return false;
         }
-        ref readonly StackRecord stack = ref MemoryMarshal.AsRef<StackRecord>(record[Unsafe.SizeOf<CallRecord>()..]);
+        ref readonly StackRecord stack = ref MemoryMarshal.AsRef<StackRecord>(record[size..]);
         return stack.InOuter <= stack.Chunks && stack.Chunks <= (record.Length - fixedSize) / ChunkSize;
     }
 
     /// <summary>The record of a fatal signal, in place: it is large.</summary>
     internal static ref readonly FatalSignalRecord FatalSignalOf(ReadOnlySpan<byte> record) => ref MemoryMarshal.AsRef<FatalSignalRecord>(record);
+
+    /// <summary>The record of a complaint, in place.</summary>
+    internal static ref readonly ComplaintRecord ComplaintOf(ReadOnlySpan<byte> record) => ref MemoryMarshal.AsRef<ComplaintRecord>(record);
 
     [StructLayout(LayoutKind.Sequential)]
     internal struct Header
@@ -199,6 +211,31 @@ internal static class Events
     {
         public Header Header;
         public ulong Address;
+    }
+
+    [StructLayout(LayoutKind.Sequential)]
+    internal struct ComplaintRecord
+    {
+        public Header Header;
+        public ulong Address;
+        public ArgumentRegisters Arguments;
+        public StackWords Stack;
+        public uint StackRead;
+        public uint Reserved;
+    }
+
+    /// <summary>The registers that carry a call's first arguments.</summary>
+    [InlineArray(6)]
+    internal struct ArgumentRegisters
+    {
+        private ulong _first;
+    }
+
+    /// <summary>The top of the stack, with a call's further arguments.</summary>
+    [InlineArray(16)]
+    internal struct StackWords
+    {
+        private ulong _first;
     }
 
     /// <summary>Four blocks of 512 bytes.</summary>

@@ -8,12 +8,12 @@ namespace KamOtel.Bpf;
 /// <summary>Takes what the kernel side sees.</summary>
 public interface IObservationHandler : IMappingHandler
 {
-    /// <summary>One observation; a <see cref="ObservationKind.FatalSignal"/> comes by <see cref="OnFatalSignal"/> instead.</summary>
+    /// <summary>One observation; a <see cref="ObservationKind.FatalSignal"/> comes by <see cref="OnFatalSignal"/> instead, a complaint by <see cref="OnComplaint"/>.</summary>
     void OnObservation(in Observation observation);
 
     /// <summary>
-    /// The stack at a call with <see cref="Observation.HasStack"/>, right after the call itself; in place: the bytes are the
-    /// kernel's again when this returns.
+    /// The stack at a call or a fatal signal with <see cref="Observation.HasStack"/>, right after that itself; in place: the
+    /// bytes are the kernel's again when this returns.
     /// </summary>
     void OnStack(in Observation call, in CopiedStack stack);
 
@@ -28,6 +28,15 @@ public interface IObservationHandler : IMappingHandler
     /// <see cref="KernelSide.SetSlotLayout">layout</see>.
     /// </param>
     void OnFatalSignal(in Observation observation, ReadOnlySpan<byte> blocks, uint blocksRead);
+
+    /// <summary>A probe of <see cref="KernelSide.AttachComplaints"/> was hit.</summary>
+    /// <param name="observation">In the thread that complains; <see cref="Observation.Address"/> is the probe's.</param>
+    /// <param name="arguments">
+    /// What the registers hold that carry a call's first six arguments, in place: the bytes are the kernel's again when the
+    /// call returns.
+    /// </param>
+    /// <param name="stack">The words from the stack pointer on, in place; empty when they could not be read.</param>
+    void OnComplaint(in Observation observation, ReadOnlySpan<ulong> arguments, ReadOnlySpan<ulong> stack);
 }
 
 /// <summary>The inode that a uprobe binds to, below all layers of an overlay.</summary>
@@ -100,7 +109,7 @@ public sealed unsafe class KernelSide : IRecordHandler, IDisposable
 
     /// <summary>The names of the kinds of events, by number; null where a number is no kind.</summary>
     public static IReadOnlyList<string?> KindNames { get; } =
-        [null, "exec", "fork", "exit", "init_local", "set_local", "cleanup_local", "set_local_ex", "clean_local", "watch", "fatal_signal", "stack", "enter"];
+        [null, "exec", "fork", "exit", "init_local", "set_local", "cleanup_local", "set_local_ex", "clean_local", "watch", "fatal_signal", "stack", "enter", "complaint"];
 
     /// <summary>The functions of libcrypto that can be probed.</summary>
     public static IReadOnlyList<string> Functions { get; } = [.. Programs.Keys];
@@ -310,7 +319,7 @@ public sealed unsafe class KernelSide : IRecordHandler, IDisposable
         {
             try
             {
-                return _object.Program("kamotel_enter_multi").AttachUprobeMulti(path, offset);
+                return _object.Program("kamotel_enter_multi").AttachUprobeMulti(path, [offset]);
             }
             catch (BpfException e) when (!e.Denied)
             {
@@ -318,6 +327,55 @@ public sealed unsafe class KernelSide : IRecordHandler, IDisposable
             }
         }
         return _object.Program("kamotel_enter").AttachUprobe(path, offset);
+    }
+
+    /// <summary>
+    /// Tells of each time that an instruction of a file is reached in a watched process, by
+    /// <see cref="IObservationHandler.OnComplaint"/>. Where the kernel can, one link carries them all.
+    /// </summary>
+    /// <param name="path">The file.</param>
+    /// <param name="offsets">Offsets of the instructions in the file.</param>
+    /// <param name="refused">Takes why an instruction carries no probe; the others do not suffer.</param>
+    public IReadOnlyList<SafeHandle> AttachComplaints(string path, ReadOnlySpan<ulong> offsets, Action<BpfException> refused)
+    {
+        ArgumentNullException.ThrowIfNull(refused);
+        if (offsets.IsEmpty)
+        {
+            return [];
+        }
+        if (HasUprobeMulti)
+        {
+            try
+            {
+                return [_object.Program("kamotel_complaint_multi").AttachUprobeMulti(path, offsets)];
+            }
+            catch (BpfException e) when (!e.Denied)
+            {
+                // One of them is not liked, or whatever this kernel lacks: there is the older way, one at a time.
+            }
+            catch (BpfException e)
+            {
+                refused(e);
+                return [];
+            }
+        }
+        var links = new List<SafeHandle>();
+        foreach (ulong offset in offsets)
+        {
+            try
+            {
+                links.Add(_object.Program("kamotel_complaint").AttachUprobe(path, offset));
+            }
+            catch (BpfException e)
+            {
+                refused(e);
+                if (e.Denied)
+                {
+                    break;
+                }
+            }
+        }
+        return links;
     }
 
     /// <summary>
@@ -430,12 +488,20 @@ public sealed unsafe class KernelSide : IRecordHandler, IDisposable
         {
             ref readonly Events.FatalSignalRecord fatal = ref Events.FatalSignalOf(record);
             _handler!.OnFatalSignal(in observation, MemoryMarshal.AsBytes<ulong>(fatal.Blocks), fatal.BlocksRead);
-            return;
         }
-        _handler!.OnObservation(in observation);
+        else if (observation.Kind == ObservationKind.Complained)
+        {
+            ref readonly Events.ComplaintRecord complaint = ref Events.ComplaintOf(record);
+            ReadOnlySpan<ulong> stack = complaint.Stack;
+            _handler!.OnComplaint(in observation, complaint.Arguments, complaint.StackRead != 0 ? stack : []);
+        }
+        else
+        {
+            _handler!.OnObservation(in observation);
+        }
         if (observation.HasStack)
         {
-            CopiedStack stack = Events.StackOf(record);
+            CopiedStack stack = Events.StackOf(record, observation.Kind);
             _received[Events.Stack]++;
             _handler.OnStack(in observation, in stack);
         }
@@ -491,10 +557,12 @@ public sealed unsafe class KernelSide : IRecordHandler, IDisposable
             if (HasUprobeMulti)
             {
                 opened.Program("kamotel_enter_multi").MakeUprobeMulti();
+                opened.Program("kamotel_complaint_multi").MakeUprobeMulti();
             }
             else
             {
                 opened.Program("kamotel_enter_multi").DoNotLoad();
+                opened.Program("kamotel_complaint_multi").DoNotLoad();
             }
             if (refused is not null)
             {

@@ -72,6 +72,9 @@ public sealed class ElfFile
     /// <summary>The processor that its code is for: <see cref="MachineX64"/> or <see cref="MachineArm64"/>.</summary>
     internal ushort Machine { get; }
 
+    /// <summary>The loader maps it where the file says, and nowhere else.</summary>
+    internal bool IsFixed { get; private init; }
+
     /// <summary>How the loader maps it.</summary>
     internal ElfSegments Segments => _segments;
 
@@ -116,7 +119,10 @@ public sealed class ElfFile
             BinaryPrimitives.ReadUInt16LittleEndian(header[58..]),
             BinaryPrimitives.ReadUInt16LittleEndian(header[60..]));
         ushort machine = BinaryPrimitives.ReadUInt16LittleEndian(header[18..]);
-        return new ElfFile(reader, segments, dynamic, sections, machine, program ? ElfKind.Executable : ElfKind.SharedObject, segments.ReadBuildId(reader));
+        return new ElfFile(reader, segments, dynamic, sections, machine, program ? ElfKind.Executable : ElfKind.SharedObject, segments.ReadBuildId(reader))
+        {
+            IsFixed = BinaryPrimitives.ReadUInt16LittleEndian(header[16..]) == TypeExecutable,
+        };
     }
 
     /// <summary>

@@ -20,6 +20,7 @@ internal static class ElfFormat
     public const uint SegmentInterpreter = 3;
     public const uint SegmentNote = 4;
     public const uint FlagExecute = 1;
+    public const uint FlagWrite = 2;
 
     public const uint SectionSymbols = 2;
     public const uint SectionStrings = 3;

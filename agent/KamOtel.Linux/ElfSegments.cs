@@ -5,7 +5,7 @@ using static KamOtel.Linux.ElfFormat;
 namespace KamOtel.Linux;
 
 /// <summary>A part of the file that the loader maps. What it has in memory beyond the file is zero at first: <c>.bss</c>.</summary>
-internal readonly record struct ElfSegment(ulong FileOffset, ulong Address, ulong FileSize, ulong MemorySize, bool Executable)
+internal readonly record struct ElfSegment(ulong FileOffset, ulong Address, ulong FileSize, ulong MemorySize, bool Executable, bool Writable)
 {
     /// <summary>All of <c>address .. address + size</c> is in the first <paramref name="length"/> bytes.</summary>
     public bool Holds(ulong address, ulong size, ulong length) =>
@@ -21,6 +21,9 @@ internal sealed class ElfSegments
     private ElfSegments()
     {
     }
+
+    /// <summary>What the loader maps.</summary>
+    public IReadOnlyList<ElfSegment> Loads => _loads;
 
     /// <summary>The dynamic segment.</summary>
     public ElfSegment? Dynamic { get; private set; }
@@ -118,6 +121,20 @@ internal sealed class ElfSegments
         return bias;
     }
 
+    /// <summary>Where an address stands in the file, and how many bytes follow it there, when no process writes to it.</summary>
+    public (ulong FileOffset, ulong Length)? ConstantsFrom(ulong address)
+    {
+        foreach (ElfSegment load in _loads)
+        {
+            if (!load.Writable && load.Holds(address, 1, load.FileSize))
+            {
+                return (load.FileOffset + (address - load.Address), load.FileSize - (address - load.Address));
+            }
+        }
+
+        return null;
+    }
+
     /// <summary>The end in the file of the segment that holds <paramref name="fileOffset"/>.</summary>
     public ulong EndOfSegment(ulong fileOffset)
     {
@@ -178,7 +195,8 @@ internal sealed class ElfSegments
     private ElfError? Add(ElfReader reader, ReadOnlySpan<byte> entry, ulong at)
     {
         uint type = BinaryPrimitives.ReadUInt32LittleEndian(entry);
-        bool executable = (BinaryPrimitives.ReadUInt32LittleEndian(entry[4..]) & FlagExecute) != 0;
+        uint flags = BinaryPrimitives.ReadUInt32LittleEndian(entry[4..]);
+        bool executable = (flags & FlagExecute) != 0;
         ulong offset = BinaryPrimitives.ReadUInt64LittleEndian(entry[8..]);
         ulong address = BinaryPrimitives.ReadUInt64LittleEndian(entry[16..]);
         ulong fileSize = BinaryPrimitives.ReadUInt64LittleEndian(entry[32..]);
@@ -198,12 +216,12 @@ internal sealed class ElfSegments
 
                 if (memorySize > 0)
                 {
-                    _loads.Add(new(offset, address, fileSize, memorySize, executable));
+                    _loads.Add(new(offset, address, fileSize, memorySize, executable, (flags & FlagWrite) != 0));
                 }
 
                 return fileSize > 0 ? reader.Check(offset, fileSize, "a segment that the loader maps") : null;
             case SegmentDynamic:
-                Dynamic ??= new(offset, address, fileSize, fileSize, Executable: false);
+                Dynamic ??= new(offset, address, fileSize, fileSize, Executable: false, Writable: true);
                 return null;
             case SegmentInterpreter:
                 HasInterpreter = true;

@@ -79,6 +79,10 @@ internal static class StackBench
         {
         }
 
+        public void OnComplaint(in Observation observation, ReadOnlySpan<ulong> arguments, ReadOnlySpan<ulong> stack)
+        {
+        }
+
         public void OnMapping(in ExecutableMapping mapping)
         {
         }

@@ -58,7 +58,7 @@ public sealed class DamageTests
             // It called OpenSSL to set slots of its own, or it lived on what it inherited: most do, and that is the hazard.
             (told.Attributes.Get("kamotel.last_call") is not null || told.Attributes.Get("kamotel.inherited_slots") is not "0").ShouldBeTrue();
             string? module = told.Attributes.Get("kamotel.module");
-            // When fatal signals come with their stacks: module.ShouldNotBeNull(told.Attributes.Get("kamotel.chain.detail"));
+            module.ShouldNotBeNull(told.Attributes.Get("kamotel.chain.detail"));
             (module is null).ShouldBe(told.Attributes.Get("kamotel.chain.detail") is not null);
             counted.Sum("kamotel_crashes_total", ("target", target), ("signal", name), ("role", "worker"), ("module", module ?? "")).ShouldBeGreaterThan(0);
             Span span = Spans().Single(s => s.Attributes.Get("process.pid") == told.Attributes.Get("process.pid"));

@@ -162,7 +162,58 @@ public sealed class AttributionTests : IDisposable
         chain.Frames[^1].File.ShouldBe("libclient.so");
     }
 
+    [Theory]
+    [InlineData("segv", 11, "write_nowhere")]
+    [InlineData("abort", 6, "abort_here")]
+    public void A_crash_is_traced_to_the_module_that_it_happened_in(string scenario, int signal, string function)
+    {
+        (Observation crash, CallChain chain) = Crash(scenario);
+        crash.Status.ShouldBe(signal);
+        chain.End.ShouldBe(ChainEnd.Complete, $"{chain.Detail}\n{string.Join('\n', chain.Frames)}");
+        (chain.Author, chain.AskedBy).ShouldBe(("does", "asks"));
+        chain.Frames.First(static f => f.IsProgram).Function.ShouldNotBeNull().ShouldStartWith(function); // Its cold part may be apart.
+    }
+
+    [Fact]
+    public void A_jump_to_nowhere_is_its_callers()
+    {
+        CallChain chain = Crash("null").Chain;
+        chain.End.ShouldBe(ChainEnd.Complete, $"{chain.Detail}\n{string.Join('\n', chain.Frames)}");
+        (chain.Author, chain.AskedBy).ShouldBe(("does", "asks"));
+        chain.Frames[0].Function.ShouldBe("client_connect");
+    }
+
+    [Fact]
+    public void A_return_to_nowhere_is_nobodys()
+    {
+        CallChain chain = Crash("nowhere").Chain;
+        chain.Author.ShouldBeNull();
+        chain.End.ShouldBe(ChainEnd.UnknownCode);
+        chain.Detail.ShouldNotBeEmpty();
+    }
+
+    [Fact]
+    public void Who_is_killed_has_not_crashed()
+    {
+        using Watcher watcher = Start();
+        using Process process = Launch("plain");
+        TurnUntil(watcher, () => Sets(0x1111).Any(), "its call");
+        _ = Machine.Run("kill", "-SEGV", process.Id.ToString(System.Globalization.CultureInfo.InvariantCulture));
+        process.WaitForExit(60_000).ShouldBeTrue();
+        TurnUntil(watcher, () => _recorder.Ended == 1, "its end");
+        _recorder.Chains.ShouldNotContain(static c => c.Call.Kind == ObservationKind.FatalSignal);
+    }
+
     public void Dispose() => _scratch.Dispose();
+
+    private (Observation Call, CallChain Chain) Crash(string scenario)
+    {
+        using Watcher watcher = Start();
+        using Process process = Launch(scenario);
+        TurnUntil(watcher, () => _recorder.Chains.Exists(static c => c.Call.Kind == ObservationKind.FatalSignal), "the crash");
+        process.WaitForExit(60_000).ShouldBeTrue();
+        return _recorder.Chains.Where(static c => c.Call.Kind == ObservationKind.FatalSignal).ShouldHaveSingleItem();
+    }
 
     private static void Complete(CallChain chain)
     {

@@ -38,6 +38,7 @@ public sealed class LayoutTests : IDisposable
         { "kamotel_file", typeof(Events.FileRecord) },
         { "kamotel_fatal_signal", typeof(Events.FatalSignalRecord) },
         { "kamotel_enter", typeof(Events.EnterRecord) },
+        { "kamotel_complaint", typeof(Events.ComplaintRecord) },
         { "kamotel_task", typeof(Events.TaskRecord) },
         { "kamotel_instance", typeof(Events.InstanceKey) },
         { "kamotel_slot_layout", typeof(Events.SlotLayout) },
@@ -87,7 +88,12 @@ public sealed class LayoutTests : IDisposable
             Constant(Pascal(text.ToLowerInvariant())).ShouldBe(value, name);
             if (name is not ("KAMOTEL_WATCH" or "KAMOTEL_STACK"))
             {
-                string kind = name == "KAMOTEL_ENTER" ? nameof(ObservationKind.Entered) : Pascal(text.ToLowerInvariant());
+                string kind = name switch
+                {
+                    "KAMOTEL_ENTER" => nameof(ObservationKind.Entered),
+                    "KAMOTEL_COMPLAINT" => nameof(ObservationKind.Complained),
+                    _ => Pascal(text.ToLowerInvariant()),
+                };
                 ((int)Enum.Parse<ObservationKind>(kind)).ShouldBe(value, name);
             }
         }

@@ -43,6 +43,8 @@ internal sealed class Session : IObservationHandler, IDisposable
 
     public List<Stack> Stacks { get; } = [];
 
+    public List<Observation> Complaints { get; } = [];
+
     public bool Keep { get; set; } = true;
 
     public IEnumerable<Observation> Calls => Seen.Where(static o => o.IsCall);
@@ -98,6 +100,9 @@ internal sealed class Session : IObservationHandler, IDisposable
 
     public void OnFatalSignal(in Observation observation, ReadOnlySpan<byte> blocks, uint blocksRead) =>
         Deaths.Add(new Death(observation, blocks.ToArray(), blocksRead));
+
+    public void OnComplaint(in Observation observation, ReadOnlySpan<ulong> arguments, ReadOnlySpan<ulong> stack) =>
+        Complaints.Add(observation);
 
     public void OnMapping(in ExecutableMapping mapping)
     {

@@ -14,7 +14,7 @@ public sealed class DependencyArrowsTests
     private static readonly Dictionary<string, (string[] Projects, string[]? Packages)> Allowed = new(StringComparer.Ordinal)
     {
         ["KamOtel.Diagnosis"] = ([], []),
-        ["KamOtel.Linux"] = (["KamOtel.Diagnosis"], [Logging]),
+        ["KamOtel.Linux"] = (["KamOtel.Diagnosis"], [Logging, "Iced"]),
         ["KamOtel.Bpf"] = (["KamOtel.Diagnosis"], [Logging]),
         ["KamOtel.Agent"] = (["KamOtel.Bpf", "KamOtel.Diagnosis", "KamOtel.Linux"], null),
     };

@@ -15,6 +15,10 @@
  *   delete     does.so is removed from its folder between its loading and the call
  *   deep       the frame of `does` has 200 KB: who asked is beyond the copy's first window
  *   deeper     as deep, and that of `asks`, too: nothing leads from the one to the other
+ *   segv       instead of the call a pointer that leads nowhere is written through
+ *   abort      instead of the call the process aborts
+ *   null       instead of the call libclient jumps to address 0
+ *   nowhere    instead of the call libclient's return address is overwritten
  *   early      the frame of libclient has 200 KB, and that of `does`: no module in what was copied
  *
  * Waits for the end of its standard input at the end, but for quick.
@@ -89,6 +93,30 @@ static void *load(const char *name)
 	return library;
 }
 
+static __attribute__((noinline)) int write_nowhere(unsigned int *unused, void *value)
+{
+	*(volatile char *)16 = (char)(unsigned long)value;
+	return unused != NULL;
+}
+
+static __attribute__((noinline)) int abort_here(unsigned int *unused, void *value)
+{
+	if (unused || value)
+		abort();
+	return 0;
+}
+
+static __attribute__((noinline)) int return_nowhere(unsigned int *unused, void *value)
+{
+	void *volatile *place = __builtin_frame_address(0);
+
+	(void)unused;
+	(void)value;
+	place[1] = (void *)0x1234567;
+	place[2] = (void *)0x1234567;
+	return 0;
+}
+
 static __attribute__((noinline)) void call(unsigned long value)
 {
 	order.value = (void *)value;
@@ -128,6 +156,14 @@ int main(int argc, char **argv)
 		order.asks_frame = 200000;
 	if (is("early"))
 		order.client_frame = 200000;
+	if (is("segv"))
+		order.set_local = write_nowhere;
+	if (is("abort"))
+		order.set_local = abort_here;
+	if (is("null"))
+		order.set_local = NULL;
+	if (is("nowhere"))
+		order.set_local = return_nowhere;
 	if (is("delete")) {
 		char path[4096];
 
