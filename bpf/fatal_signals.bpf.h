@@ -53,29 +53,14 @@ static __always_inline __u32 copy_block(__u64 *block, __u64 address, __u32 bit)
 	return bit;
 }
 
-/*
- * The record with the stack of the thread that crashed; NULL when there is none. Whom another
- * process kills has not crashed: where it was then says nothing.
- */
-static __always_inline struct kamotel_fatal_signal *
-reserve_crash(struct kernel_siginfo *info, __u64 start_ns, const struct kamotel_watched *entry)
+DEFINE_RESERVE_WITH_STACK(reserve_death, struct kamotel_fatal_signal)
+
+/* Whom another process kills has not crashed: where it was then says nothing. */
+static __always_inline int has_crashed(struct kernel_siginfo *info)
 {
 	int code = BPF_CORE_READ(info, si_code);
-	struct stack_extent extent = {};
-	struct kamotel_fatal_signal *event;
-	struct pt_regs *regs;
 
-	/* The user's registers: before 5.15 nobody gives them. */
-	if (code == SI_USER || code == SI_QUEUE ||
-	    !bpf_core_enum_value_exists(enum bpf_func_id, BPF_FUNC_task_pt_regs))
-		return NULL;
-	regs = (struct pt_regs *)bpf_task_pt_regs(bpf_get_current_task_btf());
-	find_stack(regs, &extent);
-	event = reserve_with_stack(regs, &extent, sizeof(*event), KAMOTEL_FATAL_SIGNAL, 0, start_ns,
-				   entry);
-	if (!event)
-		count_loss(KAMOTEL_STACK);
-	return event;
+	return code != SI_USER && code != SI_QUEUE;
 }
 
 SEC("tp_btf/signal_deliver")
@@ -86,7 +71,9 @@ int BPF_PROG(kamotel_fatal_signal, int signal, struct kernel_siginfo *info,
 	__u64 addresses[KAMOTEL_BLOCKS] = {};
 	struct kamotel_instance instance = {};
 	struct kamotel_slot_layout *layout;
-	struct kamotel_fatal_signal *event;
+	struct kamotel_fatal_signal *event = NULL;
+	struct stack_extent extent = {};
+	struct pt_regs *regs;
 	struct kamotel_watched *entry;
 	__u64 start_ns;
 
@@ -97,7 +84,15 @@ int BPF_PROG(kamotel_fatal_signal, int signal, struct kernel_siginfo *info,
 	if (!entry || BPF_CORE_READ(action, sa.sa_handler)) /* caught or ignored: nobody dies */
 		return 0;
 
-	event = reserve_crash(info, start_ns, entry);
+	/* The user's registers: before 5.15 nobody gives them. */
+	if (bpf_core_enum_value_exists(enum bpf_func_id, BPF_FUNC_task_pt_regs) &&
+	    has_crashed(info)) {
+		regs = (struct pt_regs *)bpf_task_pt_regs(bpf_get_current_task_btf());
+		find_stack(regs, &extent);
+		event = reserve_death(regs, &extent, KAMOTEL_FATAL_SIGNAL, 0, start_ns, entry);
+		if (!event)
+			count_loss(KAMOTEL_STACK);
+	}
 	if (!event)
 		event = reserve(sizeof(*event), KAMOTEL_FATAL_SIGNAL, 0, start_ns, entry);
 	if (!event)

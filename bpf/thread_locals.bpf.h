@@ -7,6 +7,8 @@
  * later is covered from its first instruction; whoever is not watched leaves at once.
  */
 
+DEFINE_RESERVE_WITH_STACK(reserve_call, struct kamotel_call)
+
 static __always_inline int emit_call(struct pt_regs *ctx, __u16 kind, __u64 key_address,
 				     __u64 value, __u32 key, __u16 flags)
 {
@@ -21,8 +23,7 @@ static __always_inline int emit_call(struct pt_regs *ctx, __u16 kind, __u64 key_
 	/* A slot that is cleared has no author. */
 	if ((kind != KAMOTEL_SET_LOCAL || value) && wants_stack(entry, kind)) {
 		find_stack(ctx, &extent);
-		event = reserve_with_stack(ctx, &extent, sizeof(*event), kind, flags, start_ns,
-					   entry);
+		event = reserve_call(ctx, &extent, kind, flags, start_ns, entry);
 		if (!event)
 			count_loss(KAMOTEL_STACK);
 	}
