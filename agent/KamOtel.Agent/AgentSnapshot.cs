@@ -26,6 +26,9 @@ internal sealed record AgentSnapshot(
     long RingBytes,
     long RingUsedBytes)
 {
+    /// <summary>Complaints of memory managers that could not be read: nobody knows what they were.</summary>
+    public long UnreadComplaints { get; init; }
+
     /// <summary>Before the first turn of the watch loop.</summary>
     public static AgentSnapshot Empty { get; } = new(DateTimeOffset.UnixEpoch, FleetSnapshot.Empty, [], [], 0, 0, 0, 0, 0, 0);
 }

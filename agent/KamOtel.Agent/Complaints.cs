@@ -52,8 +52,8 @@ internal sealed partial class Complaints(KernelSide kernel, CodeMaps maps, ILogg
     /// </summary>
     public bool WatchShortage { get; set => field = value && KernelSide.HasUprobeMulti; }
 
-    /// <summary>Complaints that could not be understood.</summary>
-    public long Unknown { get; private set; }
+    /// <summary>Complaints that could not be read: of a file that is not known, or too many at once.</summary>
+    public long Unread { get; private set; }
 
     /// <summary>Attaches to an executable before anybody runs it.</summary>
     public void OfferExecutable(string path)
@@ -317,7 +317,7 @@ internal sealed partial class Complaints(KernelSide kernel, CodeMaps maps, ILogg
 
     private void NotUnderstood(in Observation observation)
     {
-        Unknown++;
+        Unread++;
         SiteUnknown(logger, observation.Address, observation.Process.Tgid);
     }
 

@@ -14,6 +14,7 @@ internal sealed record DoctorFeature(string Id, string What, string Unknown, par
     public const string Calls = "calls";
     public const string Authors = "authors";
     public const string Starts = "starts";
+    public const string Complaints = "complaints";
     public const string Confirmation = "confirmation";
     public const string LastSlots = "last_slots";
     public const string OwnLibraries = "own_libraries";
@@ -30,6 +31,7 @@ internal sealed record DoctorFeature(string Id, string What, string Unknown, par
         new(Calls, "each thread-local call, with its process and time", "which process set an OpenSSL slot, and whether before the fork", Watching),
         new(Authors, "the module that made a call", "which module set a slot", Calls),
         new(Starts, "how long each module took to initialise", "what the time of a start went into", Watching),
+        new(Complaints, "what a server's memory manager complains of", "whether a server found its memory damaged, or had none left", Watching),
         new(Confirmation, "which processes use a shared slot", "whether a shared slot is in use", Watching, Verdicts),
         new(LastSlots, "what a process held when a signal killed it", "what a process held that died of a signal", Watching, Verdicts),
         new(OwnLibraries, "probes on a libcrypto that only a server has: in a container, in a folder of its own", "the calls of a server with a libcrypto of its own", Calls),

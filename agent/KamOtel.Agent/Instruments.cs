@@ -76,6 +76,7 @@ internal sealed class Instruments : IDisposable
             s.Fleet.Targets.SelectMany(static t => t.Crashes.Select(c => new Sample(c.Count, t.Target, Words.SignalName(c.Signal), Words.Of(c.Role), c.Module)))),
         Counter("kamotel.memory.complaints", "{complaint}", "Damage that the servers' memory managers complained of, by the module that called them; empty where it is not known.", ["target", "complaint", "module"], static s =>
             s.Fleet.Targets.SelectMany(static t => t.Complaints.Where(static c => c.Kind != ComplaintKind.OutOfSharedMemory).Select(c => new Sample(c.Count, t.Target, Words.Of(c.Kind), c.Module)))),
+        Counter("kamotel.memory.unread_complaints", "{complaint}", "Complaints of memory managers that could not be read, and are counted nowhere else.", [], static s => [new Sample(s.UnreadComplaints)]),
         Counter("kamotel.shared_memory.allocation_failures", "{failure}", "Times that there was no room in a server's shared memory, by the module that asked for it; empty where it is not known.", ["target", "module"], static s =>
             s.Fleet.Targets.SelectMany(static t => t.Complaints.Where(static c => c.Kind == ComplaintKind.OutOfSharedMemory).Select(c => new Sample(c.Count, t.Target, c.Module)))),
         Gauge("kamotel.instances", "{instance}", "Running servers.", ["target"], static s => ByTarget(s, static t => t.Count())),

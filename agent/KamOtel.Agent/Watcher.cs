@@ -470,7 +470,10 @@ internal sealed partial class Watcher : IObservationHandler, IDisposable
             _confirm.Count,
             _attribution.Restarts,
             _kernel.RingBytes,
-            _kernel.RingUsedBytes));
+            _kernel.RingUsedBytes)
+        {
+            UnreadComplaints = _complaints.Unread,
+        });
         // It goes on: what processes hold is read without probes.
         _state.SetNotReady(_libraries.Denied is { } denied ? $"no probe could be attached: {denied}" : null);
         _publishedAt = Environment.TickCount64;

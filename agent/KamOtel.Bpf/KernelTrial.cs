@@ -41,6 +41,8 @@ public sealed class KernelTrial : IDisposable
         ["kamotel_clean"] = ProgramKind.Uprobe,
         ["kamotel_enter_multi"] = ProgramKind.UprobeMulti,
         ["kamotel_enter"] = ProgramKind.Uprobe,
+        ["kamotel_complaint_multi"] = ProgramKind.UprobeMulti,
+        ["kamotel_complaint"] = ProgramKind.Uprobe,
         ["kamotel_get"] = ProgramKind.Uprobe,
     };
 
@@ -58,7 +60,7 @@ public sealed class KernelTrial : IDisposable
     public static bool IsExpected(string program) => program switch
     {
         "kamotel_file" => OperatingSystem.IsOSPlatformVersionAtLeast("Linux", 5, 12),
-        "kamotel_enter_multi" => KernelSide.HasUprobeMulti,
+        "kamotel_enter_multi" or "kamotel_complaint_multi" => KernelSide.HasUprobeMulti,
         _ => true,
     };
 
@@ -106,7 +108,7 @@ public sealed class KernelTrial : IDisposable
                 iterator.RunIterator();
                 break;
             case ProgramKind.UprobeMulti:
-                _links.Add(_program.AttachUprobeMulti(path, offset));
+                _links.Add(_program.AttachUprobeMulti(path, [offset]));
                 break;
             default:
                 _links.Add(_program.AttachUprobe(path, offset));

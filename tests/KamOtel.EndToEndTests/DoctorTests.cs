@@ -26,8 +26,8 @@ public sealed class DoctorTests
         { "sys_ptrace", "verdicts starts confirmation last_slots own_libraries replaced_files" },
         { "dac_override dac_read_search", "closed_files" },
         { "sys_admin checkpoint_restore", "calls authors confirmation own_libraries closed_files replaced_files" },
-        { "sys_admin bpf", "verdicts watching calls authors starts confirmation last_slots own_libraries replaced_files closed_files metrics" },
-        { "sys_admin perfmon", "verdicts watching calls authors starts confirmation last_slots own_libraries replaced_files closed_files metrics" },
+        { "sys_admin bpf", "verdicts watching calls authors starts complaints confirmation last_slots own_libraries replaced_files closed_files metrics" },
+        { "sys_admin perfmon", "verdicts watching calls authors starts complaints confirmation last_slots own_libraries replaced_files closed_files metrics" },
     };
 
     [Theory]
@@ -123,12 +123,18 @@ public sealed class DoctorTests
         KamailioServer server, string name, Scratch scratch, string dropped, string[] settings, Dictionary<string, bool> said)
     {
         string file = scratch["run.kamotel"];
+        // What it says of its memory is certain; a server's complaints are not.
+        string complainer = ServerName.New();
+        Run("gcc", "-O2", "-o", Path.Combine(Directory.CreateDirectory(scratch["bin"]).FullName, complainer), Path.Combine(Requirements.Repository, "tests", "targets", "complaints.c"));
         // By its own name, too: so its program's steps are probed before it starts.
         await using RunningProgram agent = RunningProgram.Start(
-            "capsh", Without(dropped, ["record", file, .. settings, "--watch", "kamailio", "--settle", "0.3", "--confirm", "0.2", "--library-path", scratch["closed"]]));
+            "capsh",
+            Without(dropped, ["record", file, .. settings, "--watch", "kamailio", "--watch", complainer, "--settle", "0.3", "--confirm", "0.2", "--library-path", scratch["closed"]]),
+            new Dictionary<string, string?> { ["PATH"] = $"{scratch["bin"]}:{Environment.GetEnvironmentVariable("PATH")}:/usr/sbin:/sbin" });
         await Until.True("the agent to watch, or to end", () => !agent.Alive || agent.Errors.Contains("watching ", StringComparison.Ordinal), state: agent.ToString);
         using var client = new HttpClient();
         bool serves = agent.Alive && await client.GetStringAsync(new Uri($"http://{settings[^1]}/healthz")) == "alive\n";
+        await using RunningProgram complains = RunningProgram.Start(Path.Combine(scratch["bin"], complainer), ["", "slog", "1"]);
         int root = await server.StartAs(name, [], new Dictionary<string, string?> { ["LD_LIBRARY_PATH"] = scratch["own"], ["LD_PRELOAD"] = scratch["own/libcrypto-own.so"] });
 
         Dictionary<string, bool> Seen()
@@ -140,6 +146,7 @@ public sealed class DoctorTests
                 ["calls"] = agent.Errors.Split('\n').Any(static l => l.Contains("probes attached to /usr/lib", StringComparison.Ordinal)) && told.Any(static t => Is(t, "observed", "set_local")),
                 ["authors"] = told.Any(static t => Is(t, "chain", "set_local") && t["frames"]!.AsArray().Any(static f => f!["module"]?.GetValue<string>() == "tls")),
                 ["starts"] = told.Any(static t => Is(t, "step", null) && t["module"] is not null),
+                ["complaints"] = told.Any(static t => Is(t, "complained", null)),
                 ["confirmation"] = told.Any(static t => Is(t, "confirmed", null)),
                 ["last_slots"] = told.Any(static t => Is(t, "dying", null) && t["copy"]!["slots"]?.AsArray().Count > 0),
                 ["own_libraries"] = agent.Errors.Contains($"probes attached to {scratch["own"]}", StringComparison.Ordinal),

@@ -79,7 +79,7 @@ public sealed class DoctorTests
             Finding.Failed("program.set", "program set: refused", "no calls", "give CAP_X", DoctorFeature.Calls),
             Finding.Failed("program.get", "program get: refused", "no uses", "give CAP_X", DoctorFeature.Confirmation)));
         string[] lines = output.ToString().Split('\n');
-        lines[0].ShouldBe("kamotel works here, but for 5 of 12 features.");
+        lines[0].ShouldBe("kamotel works here, but for 5 of 13 features.");
         lines.Count(static l => l.StartsWith("failed", StringComparison.Ordinal)).ShouldBe(1);
         lines.ShouldContain("failed   program.set, program.get: program set: refused");
         lines.ShouldContain("  remedy give CAP_X");

@@ -157,6 +157,7 @@ public sealed class InstrumentsTests : IDisposable
             "kamotel_crashes_total{module=,role=worker,signal=SIGSEGV,target=kamailio} 1",
             "kamotel_memory_complaints_total{complaint=already_freed,module=tls,target=kamailio} 1",
             "kamotel_memory_complaints_total{complaint=overwritten,module=,target=kamailio} 1",
+            "kamotel_memory_unread_complaints_total{} 3",
             "kamotel_shared_memory_allocation_failures_total{module=core,target=kamailio} 1",
         ]);
     }
@@ -225,7 +226,10 @@ public sealed class InstrumentsTests : IDisposable
         ConfirmWindows: 1,
         UnwinderRestarts: 2,
         RingBytes: 4096,
-        RingUsedBytes: 128));
+        RingUsedBytes: 128)
+    {
+        UnreadComplaints = 3,
+    });
 
     private async Task<string> Text(bool openMetrics = false)
     {
