@@ -35,7 +35,14 @@ public sealed partial class ComplaintTests
             told.Where(static m => m.Groups["kind"].Value == "Overwritten")
                 .Select(static m => $"{m.Groups["pid"]} tail {m.Groups["address"]} {m.Groups["module"]}")
                 .Order(StringComparer.Ordinal).ToArray().ShouldBe(tails, log);
+            Samples counted = await agent.MetricsWhen("all of them to be counted", samples => Counted(samples, "already_freed", "bad_pointer", "overwritten") >= logged.Length + tails.Length);
+            Counted(counted, "already_freed", "bad_pointer").ShouldBe(logged.Length, log);
+            Counted(counted, "overwritten").ShouldBe(tails.Length, log);
+            counted.Sum("kamotel_memory_unread_complaints_total").ShouldBe(0);
             return;
+
+            double Counted(Samples samples, params string[] complaints) =>
+                complaints.Sum(complaint => samples.Sum("kamotel_memory_complaints_total", ("target", server.Configuration), ("complaint", complaint)));
         }
         Assert.Fail($"none of {MostServers} servers complained before it died");
     }

@@ -123,18 +123,18 @@ public sealed class DoctorTests
         KamailioServer server, string name, Scratch scratch, string dropped, string[] settings, Dictionary<string, bool> said)
     {
         string file = scratch["run.kamotel"];
-        // What it says of its memory is certain; a server's complaints are not.
-        string complainer = ServerName.New();
-        Run("gcc", "-O2", "-o", Path.Combine(Directory.CreateDirectory(scratch["bin"]).FullName, complainer), Path.Combine(Requirements.Repository, "tests", "targets", "complaints.c"));
+        // What it says of its memory is certain, a server's complaints are not; it lies where servers do, and is found there.
+        string complainer = $"/usr/local/sbin/{ServerName.New()}";
+        using var complainerFile = new Defer(() => File.Delete(complainer));
+        Run("gcc", "-O2", "-o", complainer, Path.Combine(Requirements.Repository, "tests", "targets", "complaints.c"));
         // By its own name, too: so its program's steps are probed before it starts.
         await using RunningProgram agent = RunningProgram.Start(
             "capsh",
-            Without(dropped, ["record", file, .. settings, "--watch", "kamailio", "--watch", complainer, "--settle", "0.3", "--confirm", "0.2", "--library-path", scratch["closed"]]),
-            new Dictionary<string, string?> { ["PATH"] = $"{scratch["bin"]}:{Environment.GetEnvironmentVariable("PATH")}:/usr/sbin:/sbin" });
+            Without(dropped, ["record", file, .. settings, "--watch", "kamailio", "--watch", Path.GetFileName(complainer), "--settle", "0.3", "--confirm", "0.2", "--library-path", scratch["closed"]]));
         await Until.True("the agent to watch, or to end", () => !agent.Alive || agent.Errors.Contains("watching ", StringComparison.Ordinal), state: agent.ToString);
         using var client = new HttpClient();
         bool serves = agent.Alive && await client.GetStringAsync(new Uri($"http://{settings[^1]}/healthz")) == "alive\n";
-        await using RunningProgram complains = RunningProgram.Start(Path.Combine(scratch["bin"], complainer), ["", "slog", "1"]);
+        await using RunningProgram complains = RunningProgram.Start(complainer, ["", "slog", "1"]);
         int root = await server.StartAs(name, [], new Dictionary<string, string?> { ["LD_LIBRARY_PATH"] = scratch["own"], ["LD_PRELOAD"] = scratch["own/libcrypto-own.so"] });
 
         Dictionary<string, bool> Seen()
@@ -259,5 +259,10 @@ public sealed class DoctorTests
             // The rest is being written.
         }
         return [.. lines];
+    }
+
+    private sealed class Defer(Action action) : IDisposable
+    {
+        public void Dispose() => action();
     }
 }
