@@ -77,6 +77,33 @@ public sealed partial class ComplaintTests : IDisposable
         Told().ShouldBe(Expected(lines));
     }
 
+    [Fact]
+    public void Shared_memory_that_is_damaged_without_a_shared_slot_is_told_as_damage_and_blamed_on_nothing()
+    {
+        Compile("-O2");
+        var state = new AgentState();
+        using Watcher watcher = Start(state);
+        using Process process = Launch("corrupt");
+        TurnUntil(watcher, () => _log.Probed.Any(p => p.EndsWith(_name, StringComparison.Ordinal)), "the program's probes");
+        process.StandardInput.Write('.');
+        process.StandardInput.Flush();
+        InstanceSnapshot? Server() => state.Current.Fleet.Instances.SingleOrDefault();
+        TurnUntil(watcher, () => Server() is { IsConcluded: true, Faults.Length: 2 } server && server.Processes.All(static p => p.Settled), "its damage and its inspection");
+
+        InstanceSnapshot server = Server()!;
+        (server.Verdict, server.Damage).ShouldBe((Verdict.Safe, null), server.Reason);
+        server.SharedSlots.ShouldBeEmpty();
+        _recorder.Verdicts.ShouldAllBe(static v => v.Now.Verdict < Verdict.Exposed);
+        Crash crash = _recorder.Crashes.ShouldHaveSingleItem();
+        (crash.Signal, crash.Role).ShouldBe((11, ProcessRole.Worker));
+        Complaint complaint = _recorder.Complaints.ShouldHaveSingleItem().Complaint;
+        (complaint.Kind, complaint.Module, complaint.Caller).ShouldBe((ComplaintKind.Overwritten, "htable", "ht_api.c:9"));
+        complaint.Address.ShouldNotBeNull();
+        process.StandardInput.Close();
+        process.WaitForExit(60_000).ShouldBeTrue();
+        process.ExitCode.ShouldBe(0);
+    }
+
     [GeneratedRegex(@"(?<text>freeing already|beginning overwritten \(|tail overwritten\(|bad pointer|could not allocate)", RegexOptions.ExplicitCapture, 1000)]
     private static partial Regex Text();
 
@@ -138,12 +165,7 @@ public sealed partial class ComplaintTests : IDisposable
 
     private string[] Run(Watcher watcher, string scenario, int count, string library = "none")
     {
-        using Process process = Process.Start(new ProcessStartInfo(Path.Combine(_scratch.Path, _name), [library, scenario, count.ToString(CultureInfo.InvariantCulture)])
-        {
-            UseShellExecute = false,
-            RedirectStandardInput = true,
-            RedirectStandardOutput = true,
-        })!;
+        using Process process = Launch(scenario, count, library);
         TurnUntil(watcher, () => _log.Probed.Any(p => p.EndsWith(_name, StringComparison.Ordinal)), "the program's probes");
         process.StandardInput.Write('.');
         process.StandardInput.Flush();
@@ -159,9 +181,17 @@ public sealed partial class ComplaintTests : IDisposable
         return lines;
     }
 
-    private Watcher Start()
+    private Process Launch(string scenario, int count = 1, string library = "none") =>
+        Process.Start(new ProcessStartInfo(Path.Combine(_scratch.Path, _name), [library, scenario, count.ToString(CultureInfo.InvariantCulture)])
+        {
+            UseShellExecute = false,
+            RedirectStandardInput = true,
+            RedirectStandardOutput = true,
+        })!;
+
+    private Watcher Start(AgentState? state = null)
     {
-        var watcher = new Watcher(new RunOptions { Watch = [_name], SettleSeconds = 0.2 }, new AgentState(), _recorder, static _ => { }, static _ => { }, static _ => { }, _log);
+        var watcher = new Watcher(new RunOptions { Watch = [_name], SettleSeconds = 0.2 }, state ?? new AgentState(), _recorder, static _ => { }, static _ => { }, static _ => { }, _log);
         watcher.Start();
         return watcher;
     }

@@ -12,6 +12,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -96,6 +97,49 @@ __attribute__((noinline)) void bad_pointer(void *p)
 	LOG("BUG: bad pointer %p (out of memory block!) - aborting\n", p);
 }
 
+struct fragment {
+	unsigned long check;
+	const char *next;
+	char memory[48];
+};
+
+/* A worker writes past its fragment of shared memory; another one finds that, and dies of it. */
+static int corrupt(void)
+{
+	const unsigned long check = 0xf0f0f0f0;
+	struct fragment *shared =
+		mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	pid_t last;
+
+	if (shared == MAP_FAILED)
+		return 1;
+	shared[0].check = shared[1].check = check;
+	shared[1].next = "";
+	if (fork() == 0) {
+		char *at = shared[0].memory;
+
+		/* Not by its own type, whose end the compiler knows. */
+		__asm__("" : "+r"(at));
+		memset(at, 'A', sizeof(shared[0].memory) + 2 * sizeof(unsigned long));
+		_exit(0);
+	}
+	wait(NULL);
+	last = fork();
+	if (last == 0) {
+		if (shared[1].check != check)
+			beginning((char *)&shared[1], "htable: ht_api.c", 9);
+		fflush(stdout);
+		_exit(*(volatile const char *)shared[1].next);
+	}
+	waitpid(last, NULL, 0);
+	if (fork() == 0) {
+		getchar();
+		_exit(0);
+	}
+	wait(NULL);
+	return 0;
+}
+
 static void complain(int i)
 {
 	char *address = (char *)0x7e0000001000 + i * 4096;
@@ -132,6 +176,8 @@ int main(int argc, char **argv)
 			call(i & 1);
 		return 0;
 	}
+	if (!strcmp(scenario, "corrupt"))
+		return corrupt();
 	if (!strcmp(scenario, "fork")) {
 		for (int i = 0; i < count; i++) {
 			if (fork() == 0) {
