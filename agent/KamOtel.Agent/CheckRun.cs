@@ -234,7 +234,7 @@ internal sealed class CheckRun(
 
     private CheckResult Conclude()
     {
-        ImmutableArray<InstanceSnapshot> all = servers.All();
+        ImmutableArray<InstanceSnapshot> all = [.. servers.All().Select(static s => s with { Ended = true })];
         return new CheckResult
         {
             Name = command.Configuration ?? (all.Length > 0 ? servers.FileOf(all[0]) ?? all[0].Target : Path.GetFileName(command.Words[0])),

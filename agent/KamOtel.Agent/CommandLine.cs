@@ -207,6 +207,11 @@ internal static class CommandLine
             {
                 throw new UsageException("put -- before the command: what comes after it is the command's");
             }
+            int behind = parsed.Tokens.Count - 1 - parsed.Tokens.ToList().FindIndex(static t => t.Type == TokenType.DoubleDash);
+            if (parsed.GetResult(command)!.Tokens is { } given && given.Count > behind)
+            {
+                throw new UsageException($"'{given[0].Value}' before -- is no option of kamotel check, nor the value of one");
+            }
             return CheckCommand.Run(
                 loaded,
                 new CheckOptions(

@@ -235,7 +235,11 @@ internal sealed partial class Complaints(KernelSide kernel, CodeMaps maps, ILogg
         }
         Complaint complaint = Read(message, place, arguments, stack);
         Complains(logger, observation.Process.Tgid, complaint.Kind, complaint.Address ?? 0, complaint.Module, complaint.Caller);
-        fleet.Complained(in observation, complaint);
+        if (!fleet.Complained(in observation, complaint))
+        {
+            Unread++;
+            Late(logger, observation.Process.Tgid);
+        }
         return true;
     }
 
@@ -335,6 +339,9 @@ internal sealed partial class Complaints(KernelSide kernel, CodeMaps maps, ILogg
 
     [LoggerMessage(Level = LogLevel.Debug, Message = "process {Pid} complains: {Kind}, of 0x{Address:x}, by {Module} in {Caller}")]
     private static partial void Complains(ILogger logger, int pid, ComplaintKind kind, ulong address, string? module, string? caller);
+
+    [LoggerMessage(Level = LogLevel.Warning, Message = "process {Pid} complained and ended before anybody knew what it had mapped: its complaint is not counted")]
+    private static partial void Late(ILogger logger, int pid);
 
     [LoggerMessage(Level = LogLevel.Warning, Message = "a complaint at 0x{Address:x} in process {Pid} is of a file that is not known")]
     private static partial void SiteUnknown(ILogger logger, ulong address, int pid);

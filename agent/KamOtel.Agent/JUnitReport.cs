@@ -29,7 +29,7 @@ internal sealed class JUnitReport : IDisposable
         }
         catch (Exception e) when (e is IOException or UnauthorizedAccessException or ArgumentException or NotSupportedException)
         {
-            throw new CommandException(ExitCode.CannotCreate, $"{path}: the report cannot be written there: {e.Message}");
+            throw new CommandException(ExitCode.CannotCreate, $"{path}: the report cannot be written there: {(Directory.Exists(path) ? "it is a folder" : e.Message)}");
         }
     }
 

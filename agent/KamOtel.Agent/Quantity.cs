@@ -16,7 +16,7 @@ internal static class Quantity
     public static TimeSpan? Time(string option, string? text) =>
         text is null ? null
         : Of(text, Times) is { } seconds and >= 0.1 and <= 366 * 86400.0 ? TimeSpan.FromSeconds(seconds)
-        : throw new UsageException($"{option}: '{text}' is no time from 100ms on, such as 90, 60s, 5m or 1h");
+        : throw new UsageException($"{option}: '{text}' is no time of at least 100ms: give a number with ms, s, m or h, such as 500ms, 60s, 5m or 1h");
 
     /// <summary>A size such as <c>64MiB</c>; null for none.</summary>
     /// <exception cref="UsageException">It is none.</exception>

@@ -83,6 +83,7 @@ internal sealed class ReplayedServers : IFleetSink
 {
     private readonly Dictionary<InstanceId, InstanceSnapshot> _told = [];
     private readonly HashSet<InstanceId> _forked = [];
+    private readonly HashSet<InstanceId> _ended = [];
 
     /// <summary>
     /// Every server: as it is in <paramref name="end"/>, or as it was told of last. One that was a hazard, and is none any more,
@@ -94,7 +95,7 @@ internal sealed class ReplayedServers : IFleetSink
         {
             Keep(now);
         }
-        return [.. _told.Values.OrderBy(static i => i.StartedNs).ThenBy(static i => i.Id.Tgid)];
+        return [.. _told.Values.Select(i => i with { Ended = _ended.Contains(i.Id) }).OrderBy(static i => i.StartedNs).ThenBy(static i => i.Id.Tgid)];
     }
 
     public void InstanceFound(InstanceContext instance, in Observation observation)
@@ -137,6 +138,7 @@ internal sealed class ReplayedServers : IFleetSink
     /// <summary>What ended before it was ready and is content was no server, but a look at the configuration.</summary>
     public void InstanceEnded(InstanceContext instance, in Observation observation)
     {
+        _ = _ended.Add(instance.Id);
         if (!_told.TryGetValue(instance.Id, out InstanceSnapshot? last) || last.ReadyNs is not null || last.Verdict >= Verdict.Hazard || !instance.SinceExec)
         {
             return;

@@ -44,6 +44,7 @@ internal sealed partial class Watcher : IObservationHandler, IDisposable
 
     /// <summary>What is needed to understand the last copy of a dying process's slots, by instance.</summary>
     private readonly Dictionary<InstanceId, ProcessView> _views = [];
+    private readonly UnclaimedMappings _unclaimed = new();
     private bool _filesLeft;
     private bool _shortageLeft;
     private ulong _lost;
@@ -154,6 +155,10 @@ internal sealed partial class Watcher : IObservationHandler, IDisposable
                 _watched[observation.Process.Tgid] = observation.Process;
                 BeginMaps(observation.Process);
                 LookAtMappings(observation.Process, observation.TimeNs);
+                foreach (UnclaimedMapping mapping in _unclaimed.Claim(observation.Process.Tgid, observation.TimeNs))
+                {
+                    OfferMapping(observation.Process, mapping.Path, mapping.Start, mapping.Start + mapping.Length, mapping.Offset, mapping.Inode, mapping.TimeNs);
+                }
                 break;
             case ObservationKind.Exec:
             case ObservationKind.Exit when observation.LastThread:
@@ -194,8 +199,13 @@ internal sealed partial class Watcher : IObservationHandler, IDisposable
     /// <inheritdoc/>
     public void OnMapping(in ExecutableMapping mapping)
     {
-        if (mapping.Path.IsEmpty || mapping.Path[0] != (byte)'/' || !_watched.TryGetValue(mapping.Tgid, out ProcessId process))
+        if (mapping.Path.IsEmpty || mapping.Path[0] != (byte)'/')
         {
+            return;
+        }
+        if (!_watched.TryGetValue(mapping.Tgid, out ProcessId process))
+        {
+            _unclaimed.Keep(in mapping);
             return;
         }
         _changed = true;

@@ -15,6 +15,9 @@ internal sealed record AdviceCondition
     /// <summary>One of these verdicts.</summary>
     public required ImmutableArray<Verdict> Verdict { get; init; }
 
+    /// <summary>The server has not ended.</summary>
+    public bool Runs { get; set; }
+
     /// <summary>Kamailio's version.</summary>
     public VersionRange? Kamailio { get; init; }
 
@@ -79,6 +82,7 @@ internal sealed record AdviceCondition
         SharedSlot[] slots = IsAboutSlots ? [.. instance.SharedSlots.Where(IsMeant)] : [];
         bool holds =
             Verdict.Contains(instance.Verdict)
+            && !(Runs && instance.Ended)
             && (Kamailio is null || Kamailio.Has(facts.Kamailio))
             && (OpenSsl is null || OpenSsl.Has(facts.OpenSsl))
             // Only a Kamailio whose version could be read is known to have none.

@@ -12,14 +12,15 @@ public sealed partial class Fleet
     private int _chainsAwaited;
 
     /// <summary>A server's memory manager complains. Counted always; told to the sink as often as <see cref="ComplaintTelling"/> says.</summary>
-    public void Complained(in Observation observation, Complaint complaint)
+    /// <returns>The process is known, or was until a moment ago.</returns>
+    public bool Complained(in Observation observation, Complaint complaint)
     {
         ArgumentNullException.ThrowIfNull(complaint);
         Reach(observation.TimeNs);
         _journal?.Take(new ComplainedInput(observation, complaint));
         if (Locate(in observation) is not var (instance, process))
         {
-            return;
+            return false;
         }
         var context = new ComplaintContext(
             instance.RoleOf(process),
@@ -45,6 +46,7 @@ public sealed partial class Fleet
                 Judge(instance);
             }
         }
+        return true;
     }
 
     /// <summary>

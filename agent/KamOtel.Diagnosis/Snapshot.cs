@@ -72,6 +72,9 @@ public sealed record InstanceSnapshot
     /// <summary>How often processes used what they share, while that was watched; empty when it was not.</summary>
     public ImmutableArray<SharedUse> SharedUses { get; init; } = [];
 
+    /// <summary>It has ended: this is how it was.</summary>
+    public bool Ended { get; init; }
+
     /// <summary>The damage that was seen; null when none was, or none that a shared slot goes with.</summary>
     public Damage? Damage { get; init; }
 

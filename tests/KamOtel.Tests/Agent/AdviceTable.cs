@@ -18,6 +18,7 @@ internal static class AdviceTable
     {
         string?[] parts =
         [
+            when.Runs ? "that runs" : null,
             Range("Kamailio", when.Kamailio),
             Range("OpenSSL", when.OpenSsl),
             OneOf("`tls_threads_mode` ", when.TlsThreadsMode.Select(static m => m is { } mode ? $"{mode}" : "absent")),

@@ -55,6 +55,12 @@ public sealed partial class AdviceTests
         Advisor.For(server).ShouldAllBe(static a => !a.Text.Contains('{') && !a.Text.Contains("  ", StringComparison.Ordinal));
     }
 
+    [Theory]
+    [InlineData("tls", "soon upgrade-from-5.6 back-port")]
+    [InlineData("tls, a worker died of SIGSEGV", "soon upgrade-from-5.6 back-port")]
+    public void Whether_to_restart_is_no_question_of_a_server_that_has_ended(string name, string advice) =>
+        string.Join(' ', Advisor.For(RecordedServers.Find(name) with { Ended = true }).Select(static a => a.Id)).ShouldBe(advice);
+
     [Fact]
     public void Every_entry_is_given_to_the_server_that_it_names_and_has_a_source_that_can_be_read()
     {

@@ -55,6 +55,8 @@ public sealed class CheckTests
 
     [Theory]
     [InlineData("put -- before the command", "check", "kamailio", "x")]
+    [InlineData("'--wrong' before -- is no option", "check", "--wrong", "--", "true")]
+    [InlineData("'--jnuit' before -- is no option", "check", "--jnuit", "x.xml", "--", "true", "--junit", "y.xml")]
     [InlineData("check: Required argument missing|COMMAND|Required", "check", "--for", "1s")]
     [InlineData("--for: 'soon' is no time", "check", "--for", "soon", "--", "true")]
     [InlineData("--each: the command has no {}", "check", "--each", "a", "b", "--", "true")]

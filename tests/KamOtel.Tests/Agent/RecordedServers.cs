@@ -61,7 +61,7 @@ internal static class RecordedServers
         var replay = new Replay(reader, sink);
         replay.Run();
         reader.Problem.ShouldBeNull();
-        return replay.Servers.ShouldHaveSingleItem();
+        return replay.Servers.ShouldHaveSingleItem() with { Ended = false };
     }
 
     private static Action<List<JsonObject>> As(string kamailio, int? mode) =>
