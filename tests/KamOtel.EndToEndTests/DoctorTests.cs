@@ -131,7 +131,7 @@ public sealed class DoctorTests
         await using RunningProgram agent = RunningProgram.Start(
             "capsh",
             Without(dropped, ["record", file, .. settings, "--watch", "kamailio", "--watch", Path.GetFileName(complainer), "--settle", "0.3", "--confirm", "0.2", "--library-path", scratch["closed"]]));
-        await Until.True("the agent to watch, or to end", () => !agent.Alive || agent.Errors.Contains("watching ", StringComparison.Ordinal), state: agent.ToString);
+        await Until.True("the agent to watch, or to end", () => !agent.Alive || agent.Errors.Contains("listening on ", StringComparison.Ordinal), state: agent.ToString);
         using var client = new HttpClient();
         bool serves = agent.Alive && await client.GetStringAsync(new Uri($"http://{settings[^1]}/healthz")) == "alive\n";
         await using RunningProgram complains = RunningProgram.Start(complainer, ["", "slog", "1"]);
