@@ -1,6 +1,7 @@
 using System.Text.Json;
 using System.Text.Json.Nodes;
 using Json.Schema;
+using static KamOtel.EndToEndTests.JsonTree;
 
 namespace KamOtel.EndToEndTests;
 
@@ -82,27 +83,4 @@ public sealed class DoctorSchemaTests
             ? []
             : ["it is not valid", .. results.Details.SelectMany(static detail => detail.Errors?.Select(error => $"{detail.InstanceLocation}: {error.Value}") ?? [])];
     }
-
-    private static IEnumerable<(string Path, string Field)> Fields(JsonNode node, string path = "") => node switch
-    {
-        JsonObject form => form.SelectMany(field => field.Value is null ? [(path, field.Key)] : Fields(field.Value, $"{path}/{field.Key}").Prepend((path, field.Key))),
-        JsonArray list => list.SelectMany((item, number) => item is null ? [] : Fields(item, $"{path}/{number}")),
-        _ => [],
-    };
-
-    private static JsonNode At(JsonNode document, string path)
-    {
-        foreach (string step in path.Split('/', StringSplitOptions.RemoveEmptyEntries))
-        {
-            document = document is JsonArray list ? list[int.Parse(step)]! : document[step]!;
-        }
-        return document;
-    }
-
-    private static IEnumerable<JsonObject> Objects(JsonNode? node) => node switch
-    {
-        JsonObject form => form.SelectMany(static field => Objects(field.Value)).Prepend(form),
-        JsonArray list => list.SelectMany(Objects),
-        _ => [],
-    };
 }
