@@ -15,7 +15,7 @@ RUNTIME := $(if $(filter aarch64 arm64,$(shell uname -m)),linux-arm64,linux-x64)
 SOURCES := $(shell find agent bpf \( -name bin -o -name obj \) -prune -o \( -type f -o -type d \) -print 2>/dev/null) \
 	Directory.Build.props Directory.Packages.props global.json
 
-.PHONY: help build man demo test test-unit test-kernel test-e2e corpus bench fuzz format clean setup-build setup-test
+.PHONY: help build man dashboards demo test test-unit test-kernel test-e2e corpus bench fuzz format clean setup-build setup-test
 
 help: ## List the commands
 	@sed -n 's/^\([a-z][a-z0-9-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 20
@@ -32,6 +32,10 @@ man: build ## Write the man page and the completions: out/man, out/completions
 	@mkdir -p out/man out/completions
 	@out/kamotel man > out/man/kamotel.1
 	@for shell in bash zsh fish; do out/kamotel completion $$shell > out/completions/kamotel.$$shell; done
+
+dashboards: setup-build ## Write dashboards and alert rules anew from their source
+	@dotnet build dashboards/KamOtel.Dashboards -c Release -v q --nologo -clp:NoSummary
+	@dashboards/KamOtel.Dashboards/bin/Release/net10.0/KamOtel.Dashboards .
 
 demo: build ## Watch a real Kamailio start: ARGS='--with db_mysql', ARGS=--once, ARGS=--help
 	@demo/run $(ARGS)
@@ -65,7 +69,7 @@ format: ## Put C# and C into the repository's format
 
 clean: ## Remove what was built
 	@rm -rf out
-	@find agent tests -type d \( -name bin -o -name obj \) -prune -exec rm -rf {} +
+	@find agent dashboards tests -type d \( -name bin -o -name obj \) -prune -exec rm -rf {} +
 
 setup-build:
 	@scripts/setup build

@@ -24,7 +24,7 @@ public sealed class DependencyArrowsTests
     [Theory, MemberData(nameof(Projects))]
     public void A_project_file_refers_to_what_it_may_know_and_to_nothing_else(string project)
     {
-        XDocument file = XDocument.Load(Path.Combine(AgentFolder(), project, project + ".csproj"));
+        XDocument file = XDocument.Load(Path.Combine(Repository.Root, "agent", project, project + ".csproj"));
         (string[] projects, string[]? packages) = Allowed[project];
 
         References(file, "ProjectReference").Select(path => Path.GetFileNameWithoutExtension(path.Replace('\\', '/')))
@@ -53,7 +53,7 @@ public sealed class DependencyArrowsTests
 
     [Fact]
     public void Every_project_of_the_agent_is_held_by_these_tests() =>
-        Directory.EnumerateFiles(AgentFolder(), "*.csproj", SearchOption.AllDirectories)
+        Directory.EnumerateFiles(Path.Combine(Repository.Root, "agent"), "*.csproj", SearchOption.AllDirectories)
             .Select(path => Path.GetFileNameWithoutExtension(path)).Order(StringComparer.Ordinal)
             .ShouldBe(Allowed.Keys.Order(StringComparer.Ordinal));
 
@@ -74,17 +74,4 @@ public sealed class DependencyArrowsTests
     // What lies beside the runtime's own core library; the web framework lies elsewhere.
     private static bool IsBaseLibrary(string name) =>
         File.Exists(Path.Combine(Path.GetDirectoryName(typeof(object).Assembly.Location)!, name + ".dll"));
-
-    private static string AgentFolder()
-    {
-        for (DirectoryInfo? folder = new(AppContext.BaseDirectory); folder is not null; folder = folder.Parent)
-        {
-            if (File.Exists(Path.Combine(folder.FullName, "KamOtel.sln")))
-            {
-                return Path.Combine(folder.FullName, "agent");
-            }
-        }
-
-        throw new DirectoryNotFoundException("No KamOtel.sln above " + AppContext.BaseDirectory);
-    }
 }

@@ -73,7 +73,7 @@ public sealed partial class AdviceTests
             if (!entry.Source.StartsWith("https://", StringComparison.Ordinal))
             {
                 string[] parts = entry.Source.Split('#');
-                string page = File.ReadAllText(Path.Combine(RecordedServers.Repository(), parts[0]));
+                string page = File.ReadAllText(Path.Combine(Repository.Root, parts[0]));
                 parts[1..].ShouldAllBe(anchor => Anchors(page).Contains(anchor), entry.Id);
             }
         }
@@ -83,7 +83,7 @@ public sealed partial class AdviceTests
     public void The_file_is_in_order()
     {
         AdviceFile file = AdviceFile.Load();
-        using JsonDocument document = JsonDocument.Parse(File.ReadAllText(Path.Combine(RecordedServers.Repository(), "agent/KamOtel.Diagnosis/advice.json")));
+        using JsonDocument document = JsonDocument.Parse(File.ReadAllText(Path.Combine(Repository.Root, "agent/KamOtel.Diagnosis/advice.json")));
         document.RootElement.GetProperty("advice").EnumerateArray().Select(static e => e.GetProperty("id").GetString()).ShouldBe(file.Advice.Select(static e => e.Id), "it is not sorted by priority");
         foreach (AdviceEntry entry in file.Advice)
         {

@@ -156,15 +156,5 @@ public sealed class CorpusTests
 
     private static RecordingReader Open(string kind) => RecordingReader.Open(PathOf(kind));
 
-    private static string PathOf(string kind)
-    {
-        for (DirectoryInfo? folder = new(AppContext.BaseDirectory); folder is not null; folder = folder.Parent)
-        {
-            if (File.Exists(Path.Combine(folder.FullName, "KamOtel.sln")))
-            {
-                return Path.Combine(folder.FullName, "tests", "corpus", kind + ".kamotel");
-            }
-        }
-        throw new DirectoryNotFoundException($"no KamOtel.sln above {AppContext.BaseDirectory}");
-    }
+    private static string PathOf(string kind) => Path.Combine(Repository.Root, "tests", "corpus", kind + ".kamotel");
 }

@@ -50,7 +50,7 @@ public sealed class DocumentationTests
     [Fact]
     public void The_schema_of_the_configuration_file_has_the_settings()
     {
-        using JsonDocument schema = JsonDocument.Parse(File.ReadAllText(Path.Combine(Repository(), "docs/config.schema.json")));
+        using JsonDocument schema = JsonDocument.Parse(File.ReadAllText(Path.Combine(Repository.Root, "docs/config.schema.json")));
         schema.RootElement.GetProperty("additionalProperties").GetBoolean().ShouldBeFalse();
         JsonElement properties = schema.RootElement.GetProperty("properties");
         properties.EnumerateObject().Select(static p => p.Name).ShouldBe(["$schema", .. Settings.All.Select(static s => s.Key)]);
@@ -72,7 +72,7 @@ public sealed class DocumentationTests
     [Fact]
     public void Every_log_event_is_documented()
     {
-        string text = File.ReadAllText(Path.Combine(Repository(), "docs/metrics.md"));
+        string text = File.ReadAllText(Path.Combine(Repository.Root, "docs/metrics.md"));
         foreach (string name in new[] { "found", "ready", "verdict", "confirmed", "gap", "ended" }.Select(static n => $"kamotel.instance.{n}").Concat(["kamotel.thread_local.call", "kamotel.process.exit", "kamotel.crash", "kamotel.memory.complaint"]))
         {
             text.ShouldContain($"`{name}`");
@@ -92,7 +92,7 @@ public sealed class DocumentationTests
     /// <summary>The rows of the table whose head begins so.</summary>
     private static string[] Section(string file, string head) =>
     [
-        .. File.ReadAllLines(Path.Combine(Repository(), file)).SkipWhile(line => !line.StartsWith(head, StringComparison.Ordinal))
+        .. File.ReadAllLines(Path.Combine(Repository.Root, file)).SkipWhile(line => !line.StartsWith(head, StringComparison.Ordinal))
             .Skip(2).TakeWhile(static line => line.StartsWith('|')),
     ];
 
@@ -105,16 +105,4 @@ public sealed class DocumentationTests
         "{crash}" => "crashes",
         _ => unit.Trim('{', '}') + "s",
     };
-
-    private static string Repository()
-    {
-        for (DirectoryInfo? folder = new(AppContext.BaseDirectory); folder is not null; folder = folder.Parent)
-        {
-            if (File.Exists(Path.Combine(folder.FullName, "KamOtel.sln")))
-            {
-                return folder.FullName;
-            }
-        }
-        throw new DirectoryNotFoundException($"no KamOtel.sln above {AppContext.BaseDirectory}");
-    }
 }

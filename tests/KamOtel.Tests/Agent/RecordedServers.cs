@@ -129,7 +129,7 @@ internal static class RecordedServers
 
     private static List<JsonObject> Lines(string file)
     {
-        using var gzip = new GZipStream(File.OpenRead(Path.Combine(Repository(), "tests", "corpus", file + ".kamotel")), CompressionMode.Decompress);
+        using var gzip = new GZipStream(File.OpenRead(Path.Combine(Repository.Root, "tests", "corpus", file + ".kamotel")), CompressionMode.Decompress);
         using var text = new StreamReader(gzip);
         List<JsonObject> lines = [];
         while (text.ReadLine() is { } line)
@@ -149,17 +149,5 @@ internal static class RecordedServers
         }
         zipped.Position = 0;
         return zipped;
-    }
-
-    internal static string Repository()
-    {
-        for (DirectoryInfo? folder = new(AppContext.BaseDirectory); folder is not null; folder = folder.Parent)
-        {
-            if (File.Exists(Path.Combine(folder.FullName, "KamOtel.sln")))
-            {
-                return folder.FullName;
-            }
-        }
-        throw new DirectoryNotFoundException($"no KamOtel.sln above {AppContext.BaseDirectory}");
     }
 }

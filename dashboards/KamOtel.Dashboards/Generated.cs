@@ -1,0 +1,8 @@
+namespace KamOtel.Dashboards;
+
+/// <summary>All files that are made from this source.</summary>
+internal static class Generated
+{
+    /// <summary>Every file, in the order in which they are written.</summary>
+    public static IReadOnlyList<GeneratedFile> Files { get; } = [];
+}
