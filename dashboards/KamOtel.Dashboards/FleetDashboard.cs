@@ -26,9 +26,9 @@ internal static class FleetDashboard
             new Row(null, 4, Numbers()),
             new Row("Targets", 11, Targets()),
             new Row("Verdicts over time", 8, Timeline()),
-            new Row("Damage", 8, Damage()),
-            new Row("What was not seen", 8, Blindness()),
-            new Row("Shared memory and starts", 8, Supply()),
+            new Row("Damage", 7, Damage()),
+            new Row("What was not seen", 7, Blindness()),
+            new Row("Shared memory and starts", 7, Supply()),
         ]);
 
     private static Panel[] Numbers() =>
@@ -43,11 +43,11 @@ internal static class FleetDashboard
         Stat("Running servers", 4, "none", "no server was found",
             "Servers that run now. A target may have several. Fewer than you know of: an agent is missing on a host, or the program has another name (`--watch`).",
             new Query("sum(kamotel.instances)", "servers")),
-        Stat("Crashes in this time", 4, "none", "nobody looked",
+        Stat("Crashes, all targets", 4, "none", "nobody looked",
             "Processes of watched servers that died of a fault in the time shown, or since the agent was started. Any is worth the runbook on crashes.",
             new Query($"sum({Grown("kamotel.crashes", ByTarget, "$__range")}) or 0 * group(kamotel.exits)", "crashes"))
             with { Thresholds = BadFromOne, Links = [Links.ToGuide("Runbook: crash", "runbooks/crash.md")] },
-        Stat("Agents that do not answer", 4, "none", "none is scraped",
+        Stat("Silent agents", 4, "none", "none is scraped",
             "Agents that Prometheus could not scrape. Nothing is known of the servers on their hosts: their rows are missing below, not green.",
             new Query("sum(1 - up{job=~\"$job\", instance=~\"$instance\"})", "agents"))
             with { Thresholds = BadFromOne },

@@ -48,15 +48,15 @@ internal static class InstanceDashboard
             "OpenSSL slots that two or more processes share: the hazard itself. The table below names them and their authors.",
             new Query($"sum by ({ByTarget}) (kamotel.instance.shared_slots)", Of))
             with { Thresholds = WarnFromOne },
-        Stat("Uses of shared slots", 3, "none", "nobody looked",
+        Stat("Shared slots used", 3, "none", "nobody looked",
             "How often processes used a shared slot while that was watched, for two seconds after the hazard was found. Zero does not clear it: nobody may have connected just then.",
             new Query($"sum by ({ByTarget}) (kamotel.shared_slot.uses)", Of))
             with { Thresholds = WarnFromOne },
-        Stat("Crashes in the time shown", 3, "none", "nobody looked",
+        Stat("Crashes", 3, "none", "nobody looked",
             "Processes that died of a fault in the time shown, or since the agent was started. Below: by signal and module.",
             new Query(GrownOrZero("kamotel.crashes", ByTarget, "$__range"), Of))
             with { Thresholds = BadFromOne, Links = [Links.ToGuide("Runbook: crash", "runbooks/crash.md")] },
-        Stat("Complaints in the time shown", 3, "none", "nobody looked",
+        Stat("Complaints", 3, "none", "nobody looked",
             "Damage that the memory manager found in the time shown, or since the agent was started. Below: by kind and module.",
             new Query(GrownOrZero("kamotel.memory.complaints", ByTarget, "$__range"), Of))
             with { Thresholds = BadFromOne, Links = [Links.ToGuide("Runbook: corrupted", "runbooks/corrupted.md")] },
@@ -64,7 +64,7 @@ internal static class InstanceDashboard
             "Full: nothing was missed since its exec. Gaps: the verdict is right all the same, but who set a slot, and when, may be hidden. The gaps are listed at the end.",
             new Query($"min by ({ByTarget}) (kamotel.instance.covered)", Of))
             with { Mappings = YesNo("gaps", Verdicts.Warning, "full", Verdicts.Plain), Links = [Links.ToGuide("What to do about a gap", "operations.md#gaps")] },
-        Stat("Running servers now", 2, "none", "none",
+        Stat("Servers now", 2, "none", "none",
             "How many servers of this target run at the moment. Two: a restart under way, or a second server with the same configuration.",
             new Query($"sum by ({ByTarget}) (kamotel.instances)", Of)),
         Stat("Last inspection", 3, "s", "not inspected yet",

@@ -1,6 +1,7 @@
 using System.Globalization;
 using System.Net;
 using System.Text;
+using System.Text.Json.Nodes;
 
 namespace KamOtel.Dashboards;
 
@@ -14,7 +15,7 @@ internal static class LayoutPicture
 
     private const int Gap = 8;
 
-    private const int Head = 78;
+    private const int Head = 112;
 
     private const int Margin = 10;
 
@@ -32,7 +33,9 @@ internal static class LayoutPicture
             """);
         Text(svg, Margin, 24, dashboard.Title, width, "font-size=\"18\" font-weight=\"bold\"");
         Text(svg, Margin, 44, dashboard.Description, width - Margin, "fill=\"#555\"");
-        Text(svg, Margin, 64, $"Variables: {string.Join(", ", Names(Variables.Of(dashboard.Scope)))}.  Marks: {string.Join(", ", Names(dashboard.Marks(dashboard.Scope)))}.  Links: {string.Join(", ", Links.Above(dashboard.Uid).Select(static l => l!["title"]!.GetValue<string>()))}.", width - Margin, "fill=\"#555\"");
+        Text(svg, Margin, 62, $"Variables: {string.Join(", ", Names(Variables.Of(dashboard.Scope), "name"))}", width - Margin, "fill=\"#555\"");
+        Text(svg, Margin, 80, $"Marks: {string.Join(", ", Names(dashboard.Marks(dashboard.Scope), "name"))}", width - Margin, "fill=\"#555\"");
+        Text(svg, Margin, 98, $"Links: {string.Join(", ", Names(Links.Above(dashboard.Uid), "title"))}", width - Margin, "fill=\"#555\"");
         foreach ((string? heading, Panel? panel, Place place) in placed)
         {
             Draw(svg, heading, panel, place);
@@ -93,7 +96,7 @@ internal static class LayoutPicture
         _ = svg.Append(CultureInfo.InvariantCulture, $"""<text x="{x}" y="{y}" {style} xml:space="preserve">{Escaped(text.Length <= room ? text : text[..(room - 1)] + "…")}</text>""").Append('\n');
     }
 
-    private static IEnumerable<string> Names(System.Text.Json.Nodes.JsonArray named) => named.Select(static n => n!["name"]!.GetValue<string>());
+    private static IEnumerable<string> Names(JsonArray named, string name) => named.Select(n => n![name]!.GetValue<string>());
 
     private static string Escaped(string text) => WebUtility.HtmlEncode(text);
 }
