@@ -1,3 +1,5 @@
+using System.Text.RegularExpressions;
+
 namespace KamOtel.EndToEndTests;
 
 /// <summary>What the dashboards ask, a real Prometheus that scraped a real agent answers.</summary>
@@ -10,13 +12,15 @@ public sealed class DashboardTests
     [Fact]
     public async Task Each_query_of_each_panel_variable_and_mark_returns_data()
     {
+        await using OtlpReceiver receiver = await OtlpReceiver.Start();
+        await using AgentProcess agent = await AgentProcess.Start(AgentProcess.ExportTo(receiver));
+        await using PrometheusServer prometheus = await PrometheusServer.Start(agent.Address);
         await using KamailioServer dying = await KamailioServer.Prepare("tls", workers: 8);
         await using KamailioServer hazard = await KamailioServer.Prepare("tls");
         await using KamailioServer safe = await KamailioServer.Prepare("none");
         using var impostor = new ImpostorServer();
-        await using OtlpReceiver receiver = await OtlpReceiver.Start();
-        await using AgentProcess agent = await AgentProcess.Start(AgentProcess.ExportTo(receiver));
-        await using PrometheusServer prometheus = await PrometheusServer.Start(agent.Address);
+        // It begins some seconds after it is ready; what grew before has no rate.
+        await Until.True("the first scrape", () => prometheus.HasValueNow("kamotel_build_info"));
         _ = await Task.WhenAll(dying.Start(), hazard.Start(), safe.Start());
         // A library that nobody probed: attaching to it takes a time that can be shown.
         await impostor.Run(1, impostor.HideLibcrypto());
@@ -32,11 +36,10 @@ public sealed class DashboardTests
             ["__rate_interval"] = $"{4 * Step.TotalSeconds}s",
             ["__range"] = $"{Range.TotalSeconds}s",
             ["job"] = "kamotel",
-            ["instance"] = System.Text.RegularExpressions.Regex.Escape(agent.Address.Authority),
-            // Several chosen ones, as Grafana writes them for =~.
-            ["target"] = $"({string.Join('|', new[] { dying, hazard, safe }.Select(static s => System.Text.RegularExpressions.Regex.Escape(s.Configuration).Replace("\\", "\\\\", StringComparison.Ordinal)))})",
+            // As Grafana writes what was chosen for =~.
+            ["instance"] = Chosen(agent.Address.Authority),
+            ["target"] = Chosen(dying.Configuration, hazard.Configuration, safe.Configuration),
         };
-        values["instance"] = values["instance"].Replace("\\", "\\\\", StringComparison.Ordinal);
         Asked[] asked = [.. CommittedDashboard.Files().SelectMany(static f => CommittedDashboard.Read(f).Queries())];
         asked.Length.ShouldBeGreaterThan(80);
         // Prometheus may be a scrape or two behind.
@@ -57,6 +60,9 @@ public sealed class DashboardTests
             TimeSpan.FromSeconds(15),
             () => $"{string.Join('\n', silent.Select(q => $"{q.Who}: {CommittedDashboard.Substituted(q.Text, values)}"))}\n{agent.Program}");
     }
+
+    private static string Chosen(params string[] values) =>
+        $"({string.Join('|', values.Select(static v => Regex.Escape(v).Replace("\\", "\\\\", StringComparison.Ordinal)))})";
 
     private static async Task<bool> Answered(PrometheusServer prometheus, Asked query, Dictionary<string, string> values)
     {
