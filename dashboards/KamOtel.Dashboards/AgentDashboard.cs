@@ -1,5 +1,5 @@
 using static KamOtel.Dashboards.Panels;
-using static KamOtel.Dashboards.PromQl;
+using static KamOtel.Dashboards.InstrumentQuery;
 
 namespace KamOtel.Dashboards;
 
@@ -33,7 +33,7 @@ internal static class AgentDashboard
             with { Thresholds = BadFromOne },
         Stat("Events lost in this time", 4, "none", "no agent answers",
             "Events that the kernel side dropped because the ring was full. Coverage of the servers has a gap then. Raise --ring-bytes, or give the agent more CPU.",
-            new Query("sum(" + Grown("kamotel.events.lost", "instance, kind", "$__range") + ")", "events"))
+            new Query("sum(" + GrownInAll("kamotel.events.lost", "instance, kind") + ")", "events"))
             with { Thresholds = WarnFromOne },
         Stat("Files not probed", 4, "none", "no agent answers",
             "Files with a libcrypto that should carry probes and could not be probed, since the agent was started. The agent's log says why, and kamotel doctor what to change.",
@@ -49,7 +49,7 @@ internal static class AgentDashboard
             with { Thresholds = WarnFromOne, Links = [Links.ToGuide("Authors that are not known", "operations.md#authors-that-are-not-known")] },
         Stat("Telemetry lost in this time", 4, "none", "no agent answers",
             "Log records, spans and exports of metrics that did not reach the OTLP endpoint. /metrics is not affected. The log says once why.",
-            new Query("sum(" + Grown("kamotel.telemetry.dropped", "instance, signal, reason", "$__range") + ")", "items"))
+            new Query("sum(" + GrownInAll("kamotel.telemetry.dropped", "instance, signal, reason") + ")", "items"))
             with { Thresholds = WarnFromOne },
     ];
 
@@ -60,7 +60,7 @@ internal static class AgentDashboard
             new Query("sum by (kind) (rate(kamotel.events.received[$__rate_interval]))", "{{kind}}")),
         Bars("Events lost", 8, "none", "no agent answers",
             "Events that were dropped in each interval, by kind. Lost stacks hide authors, lost forks and calls make a gap in coverage.",
-            new Query(Grown("kamotel.events.lost", "kind", "$__interval"), "{{kind}}"))
+            new Query(Grown("kamotel.events.lost", "kind"), "{{kind}}"))
             with { Links = [Links.ToGuide("What to do about a gap", "operations.md#gaps")] },
         Lines("Fill of the ring", 8, "percentunit", "no agent answers",
             "Share of the ring between kernel and agent that waits to be read. Near 100 % events are lost; from half on no stacks are copied. Raise --ring-bytes.",
@@ -95,19 +95,19 @@ internal static class AgentDashboard
             new Query("histogram_quantile(0.99, sum by (le) (kamotel.unwind.duration_bucket))", "99 %")),
         Bars("Inspections and watches", 8, "none", "no agent answers",
             "Inspections of servers, and times that the use of shared slots was watched (once after a hazard is found), in each interval. No inspection while servers run: the agent hangs.",
-            new Query(Grown("kamotel.inspections", "instance", "$__interval"), "inspections, {{instance}}"),
-            new Query(Grown("kamotel.confirm_windows", "instance", "$__interval"), "watches, {{instance}}")),
+            new Query(Grown("kamotel.inspections", "instance"), "inspections, {{instance}}"),
+            new Query(Grown("kamotel.confirm_windows", "instance"), "watches, {{instance}}")),
     ];
 
     private static Panel[] Telemetry() =>
     [
         Bars("Exported", 12, "none", "no agent answers",
             "Log records, spans and exports of metrics that the OTLP endpoint took, in each interval. All zero: no endpoint is set, which is no fault.",
-            new Query(Grown("kamotel.telemetry.exported", "signal", "$__interval"), "{{signal}}"))
+            new Query(Grown("kamotel.telemetry.exported", "signal"), "{{signal}}"))
             with { Links = [Links.ToGuide("OTLP", "operations.md#otlp")] },
         Bars("Not exported", 12, "none", "no agent answers",
             "What did not leave, by reason: queue_full, more came than could be sent; export_failed, the endpoint did not take it. Look at the collector.",
-            new Query(Grown("kamotel.telemetry.dropped", "signal, reason", "$__interval"), "{{signal}}: {{reason}}"))
+            new Query(Grown("kamotel.telemetry.dropped", "signal, reason"), "{{signal}}: {{reason}}"))
             with { Links = [Links.ToGuide("OTLP", "operations.md#otlp")] },
     ];
 

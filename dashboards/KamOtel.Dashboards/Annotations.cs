@@ -10,7 +10,7 @@ internal static class Annotations
     [
         Mark("Verdict hazard or corrupted", Verdicts.Bad, Verdict("=~"), "{{verdict}}", "{{target}} at {{instance}}", "verdict", scope),
         Mark("Other verdicts", Verdicts.Note, Verdict("!~"), "{{verdict}}", "{{target}} at {{instance}}", "verdict", scope),
-        Mark("Crashes", Verdicts.Warning, $"{PromQl.Grown("kamotel.crashes", "instance, target, signal, module", "$__interval")} > 0", "crash: {{signal}}", "{{target}} at {{instance}}, in {{module}}", "signal,module", scope),
+        Mark("Crashes", Verdicts.Warning, $"{InstrumentQuery.Grown("kamotel.crashes", "instance, target, signal, module")} > 0", "crash: {{signal}}", "{{target}} at {{instance}}, in {{module}}", "signal,module", scope),
         Starts(scope),
     ];
 
@@ -22,7 +22,7 @@ internal static class Annotations
 
     // The counters tell also of a verdict that was in force for less than a scrape.
     private static string Verdict(string matches) =>
-        $"{PromQl.Grown($"kamotel.verdicts{{verdict{matches}\"hazard|corrupted\"}}", "instance, target, verdict", "$__interval")} > 0";
+        $"{InstrumentQuery.Grown($"kamotel.verdicts{{verdict{matches}\"hazard|corrupted\"}}", "instance, target, verdict")} > 0";
 
     private static JsonObject Mark(string name, string colour, string expression, string title, string text, string tags, IReadOnlyList<string> scope, bool valueIsTime = false) => new()
     {
@@ -30,7 +30,7 @@ internal static class Annotations
         ["datasource"] = Variables.Prometheus(),
         ["enable"] = true,
         ["iconColor"] = colour,
-        ["target"] = new JsonObject { ["refId"] = "Anno", ["expr"] = PromQl.Of(expression, scope), ["interval"] = "15s" },
+        ["target"] = new JsonObject { ["refId"] = "Anno", ["expr"] = InstrumentQuery.Of(expression, scope), ["interval"] = "15s" },
         ["titleFormat"] = title,
         ["textFormat"] = text,
         ["tagKeys"] = tags,

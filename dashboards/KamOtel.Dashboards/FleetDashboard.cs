@@ -1,6 +1,6 @@
 using System.Text.Json.Nodes;
 using static KamOtel.Dashboards.Panels;
-using static KamOtel.Dashboards.PromQl;
+using static KamOtel.Dashboards.InstrumentQuery;
 
 namespace KamOtel.Dashboards;
 
@@ -45,7 +45,7 @@ internal static class FleetDashboard
             new Query("sum(kamotel.instances)", "servers")),
         Stat("Crashes, all targets", 4, "none", "nobody looked",
             "Processes of watched servers that died of a fault in the time shown, or since the agent was started. Any is worth the runbook on crashes.",
-            new Query($"sum({Grown("kamotel.crashes", ByTarget, "$__range")}) or 0 * group(kamotel.exits)", "crashes"))
+            new Query($"sum({GrownInAll("kamotel.crashes", ByTarget)}) or 0 * group(kamotel.exits)", "crashes"))
             with { Thresholds = BadFromOne, Links = [Links.ToGuide("Runbook: crash", "runbooks/crash.md")] },
         Stat("Silent agents", 4, "none", "none is scraped",
             "Agents that Prometheus could not scrape. Nothing is known of the servers on their hosts: their rows are missing below, not green.",
@@ -61,9 +61,9 @@ internal static class FleetDashboard
             new Query($"topk by ({ByTarget}) (1, sum by ({ByTarget}, author, asked_by) (kamotel.instance.shared_slot_info))"),
             new Query($"max by ({ByTarget}, kamailio, openssl, tls_back_end, tls_threads_mode) (kamotel.instance.info)"),
             new Query($"min by ({ByTarget}) (kamotel.instance.covered)"),
-            new Query(GrownOrZero("kamotel.crashes", ByTarget, "$__range")),
-            new Query(GrownOrZero("kamotel.memory.complaints", ByTarget, "$__range")),
-            new Query(Grown("kamotel.execs", ByTarget, "$__range")),
+            new Query($"{GrownInAll("kamotel.crashes", ByTarget)} or {ZeroWhereWatched(ByTarget)}"),
+            new Query($"{GrownInAll("kamotel.memory.complaints", ByTarget)} or {ZeroWhereWatched(ByTarget)}"),
+            new Query(GrownInAll("kamotel.execs", ByTarget)),
             new Query($"max by ({ByTarget}) (kamotel.instance.start_time) * 1000"),
             new Query($"min by ({ByTarget}) (kamotel.shared_memory.free / kamotel.shared_memory.size)"))
             with
@@ -114,15 +114,15 @@ internal static class FleetDashboard
     [
         Bars("Crashes", 8, "none", "nobody looked",
             "Processes that died of SIGSEGV, SIGABRT and the like, in each interval. With the verdict corrupted it is OpenSSL's hazard; without it is something else. Points lead to the trace.",
-            new Query(GrownOrZero("kamotel.crashes", ByTarget, "$__interval"), Of, Exemplars: true))
+            new Query($"{Grown("kamotel.crashes", ByTarget)} or {ZeroWhereWatched(ByTarget)}", Of, Exemplars: true))
             with { Links = [Links.ToTargetOfSeries, Links.ToGuide("Runbook: crash", "runbooks/crash.md")] },
         Bars("Complaints of memory managers", 8, "none", "nobody looked",
             "Memory freed twice, overwritten, and so on, as the servers' own memory managers found it. A crash often follows. Find the author in the detail.",
-            new Query(GrownOrZero("kamotel.memory.complaints", ByTarget, "$__interval"), Of))
+            new Query($"{Grown("kamotel.memory.complaints", ByTarget)} or {ZeroWhereWatched(ByTarget)}", Of))
             with { Links = [Links.ToTargetOfSeries, Links.ToGuide("Runbook: corrupted", "runbooks/corrupted.md")] },
         Bars("Shared memory that was refused", 8, "none", "nobody looked",
             "Times that a server asked for shared memory and there was none left. Calls are lost then. Raise -m, or find what leaks.",
-            new Query(GrownOrZero("kamotel.shared_memory.allocation_failures", ByTarget, "$__interval"), Of))
+            new Query($"{Grown("kamotel.shared_memory.allocation_failures", ByTarget)} or {ZeroWhereWatched(ByTarget)}", Of))
             with { Links = [Links.ToTargetOfSeries, Links.ToGuide("Runbook: shared memory", "runbooks/shared-memory.md")] },
     ];
 
@@ -154,7 +154,7 @@ internal static class FleetDashboard
             with { Bounds = (0, 1), Decimals = 0, Links = [Links.ToTargetOfSeries, Links.ToGuide("Runbook: shared memory", "runbooks/shared-memory.md")] },
         Bars("Starts", 12, "none", "nobody looked",
             "Starts of watched programs in each interval. The same target again and again: it crashes and the service manager starts it anew.",
-            new Query(Grown("kamotel.execs", ByTarget, "$__interval"), Of))
+            new Query(Grown("kamotel.execs", ByTarget), Of))
             with { Links = [Links.ToTargetOfSeries, Links.ToStartsOfSeries] },
     ];
 

@@ -1,5 +1,5 @@
 using static KamOtel.Dashboards.Panels;
-using static KamOtel.Dashboards.PromQl;
+using static KamOtel.Dashboards.InstrumentQuery;
 
 namespace KamOtel.Dashboards;
 
@@ -54,11 +54,11 @@ internal static class InstanceDashboard
             with { Thresholds = WarnFromOne },
         Stat("Crashes", 3, "none", "nobody looked",
             "Processes that died of a fault in the time shown, or since the agent was started. Below: by signal and module.",
-            new Query(GrownOrZero("kamotel.crashes", ByTarget, "$__range"), Of))
+            new Query($"{GrownInAll("kamotel.crashes", ByTarget)} or {ZeroWhereWatched(ByTarget)}", Of))
             with { Thresholds = BadFromOne, Links = [Links.ToGuide("Runbook: crash", "runbooks/crash.md")] },
         Stat("Complaints", 3, "none", "nobody looked",
             "Damage that the memory manager found in the time shown, or since the agent was started. Below: by kind and module.",
-            new Query(GrownOrZero("kamotel.memory.complaints", ByTarget, "$__range"), Of))
+            new Query($"{GrownInAll("kamotel.memory.complaints", ByTarget)} or {ZeroWhereWatched(ByTarget)}", Of))
             with { Thresholds = BadFromOne, Links = [Links.ToGuide("Runbook: corrupted", "runbooks/corrupted.md")] },
         Stat("Coverage now", 3, "none", "not running",
             "Full: nothing was missed since its exec. Gaps: the verdict is right all the same, but who set a slot, and when, may be hidden. The gaps are listed at the end.",
@@ -146,17 +146,17 @@ internal static class InstanceDashboard
     [
         Bars("Calls before and after the fork", 8, "none", "nobody looked",
             "Calls of OpenSSL's thread-local functions in each interval, by whether Thread#1 made them and by phase. Calls of Thread#1 before the fork are what workers may inherit.",
-            new Query($"{Grown("kamotel.thread_local.calls", "thread, phase", "$__interval")} or 0 * group(kamotel.exits)", "{{thread}} {{phase}}")),
+            new Query($"{Grown("kamotel.thread_local.calls", "thread, phase")} or 0 * group(kamotel.exits)", "{{thread}} {{phase}}")),
         Bars("Pointers stored by Thread#1 before the fork", 8, "none", "nobody looked",
             "What GDB shows with a breakpoint on CRYPTO_THREAD_set_local, a clue and no proof: cured servers make these calls, too, and clear the slots in the child. Points lead to the trace of the start.",
             new Query(
-                $"{Grown("kamotel.thread_local.calls{thread=\"main\", phase=\"before_fork\", value=\"pointer\"}", "instance, target, call", "$__interval")} or 0 * group by (instance, target) (kamotel.exits)",
+                $"{Grown("kamotel.thread_local.calls{thread=\"main\", phase=\"before_fork\", value=\"pointer\"}", "instance, target, call")} or {ZeroWhereWatched(ByTarget)}",
                 "{{call}} {{target}}",
                 Exemplars: true))
             with { Links = [Links.ToStartsOfSeries] },
         Bars("Stacks by whether they named the author", 8, "none", "nobody looked",
             "Stacks of calls: attributed names the module that made the call. Of unknown ones the log event says why (kamotel.chain.end).",
-            new Query(Grown("kamotel.stacks", "outcome", "$__interval"), "{{outcome}}"))
+            new Query(Grown("kamotel.stacks", "outcome"), "{{outcome}}"))
             with { Links = [Links.ToGuide("Authors that are not known", "operations.md#authors-that-are-not-known")] },
     ];
 
@@ -165,14 +165,14 @@ internal static class InstanceDashboard
         Bars("Crashes by signal and module", 12, "none", "nobody looked",
             "Where processes died: the innermost of the server's modules on the stack. The same module each time is where to look; another one each time is what damaged memory looks like. Points lead to the trace of the start, which has the stack.",
             new Query(
-                $"{Grown("kamotel.crashes", "instance, target, signal, role, module", "$__interval")} or label_replace(0 * group by ({ByTarget}) (kamotel.exits), \"signal\", \"none\", \"\", \"\")",
+                $"{Grown("kamotel.crashes", "instance, target, signal, role, module")} or label_replace({ZeroWhereWatched(ByTarget)}, \"signal\", \"none\", \"\", \"\")",
                 "{{signal}} {{role}} {{module}}",
                 Exemplars: true))
             with { Links = [Links.ToGuide("Runbook: crash", "runbooks/crash.md")] },
         Bars("Complaints by kind and module", 12, "none", "nobody looked",
             "What the memory manager found damaged, by the module that called it. The first is nearer to the cause than a crash.",
             new Query(
-                $"{Grown("kamotel.memory.complaints", "instance, target, complaint, module", "$__interval")} or label_replace(0 * group by ({ByTarget}) (kamotel.exits), \"complaint\", \"none\", \"\", \"\")",
+                $"{Grown("kamotel.memory.complaints", "instance, target, complaint, module")} or label_replace({ZeroWhereWatched(ByTarget)}, \"complaint\", \"none\", \"\", \"\")",
                 "{{complaint}} {{module}}"))
             with { Links = [Links.ToGuide("Runbook: corrupted", "runbooks/corrupted.md")] },
     ];
@@ -181,10 +181,10 @@ internal static class InstanceDashboard
     [
         Bars("Ends of processes", 12, "none", "nobody looked",
             "Processes that ended, by how: exit code 0 (clean), another (error), or a signal. Signals that are no crash are ends from outside, such as SIGTERM.",
-            new Query(Grown("kamotel.exits", "status", "$__interval"), "{{status}}")),
+            new Query(Grown("kamotel.exits", "status"), "{{status}}")),
         Bars("Verdicts that were reached", 12, "none", "nobody looked",
             "How often a server came to a verdict, also to one that was in force for less than a scrape. Points of hazard and corrupted lead to the trace of the start.",
-            new Query(Grown("kamotel.verdicts", "instance, target, verdict", "$__interval"), "{{verdict}}", Exemplars: true))
+            new Query(Grown("kamotel.verdicts", "instance, target, verdict"), "{{verdict}}", Exemplars: true))
             with
             {
                 Overrides = [.. Verdicts.All.Select(static v => new Override(v.Word, ("color", Fixed(v.Colour))))],
@@ -204,7 +204,7 @@ internal static class InstanceDashboard
         Bars("Shared memory refused, by module", 8, "none", "nobody looked",
             "Times that there was no room, by the module that asked: the one that suffers, not always the one that fills it.",
             new Query(
-                $"{Grown("kamotel.shared_memory.allocation_failures", "instance, target, module", "$__interval")} or label_replace(0 * group by ({ByTarget}) (kamotel.exits), \"module\", \"none\", \"\", \"\")",
+                $"{Grown("kamotel.shared_memory.allocation_failures", "instance, target, module")} or label_replace({ZeroWhereWatched(ByTarget)}, \"module\", \"none\", \"\", \"\")",
                 "{{module}}"))
             with { Links = [Links.ToGuide("Runbook: shared memory", "runbooks/shared-memory.md")] },
     ];
@@ -213,8 +213,8 @@ internal static class InstanceDashboard
     [
         Bars("Starts and forks", 12, "none", "nobody looked",
             "Starts of the program, and processes that it forked. Starts again and again: it crashes and the service manager starts it anew. A call such as kamailio -c counts as a start, too.",
-            new Query(Grown("kamotel.execs", ByTarget, "$__interval"), "starts, {{target}}"),
-            new Query(Grown("kamotel.forks", ByTarget, "$__interval"), "forks, {{target}}"))
+            new Query(Grown("kamotel.execs", ByTarget), "starts, {{target}}"),
+            new Query(Grown("kamotel.forks", ByTarget), "forks, {{target}}"))
             with { Links = [Links.ToStartsOfSeries] },
         Lines("Time since the start", 12, "s", "not running",
             "How long the target's latest server has been running. A saw is a crash loop, or somebody who restarts it.",

@@ -2,11 +2,12 @@ using System.Globalization;
 using System.Net;
 using System.Text;
 using System.Text.Json.Nodes;
+using System.Text.RegularExpressions;
 
 namespace KamOtel.Dashboards;
 
 /// <summary>A dashboard's layout as a picture, to scale, for reviews: titles, types, units, and what is asked.</summary>
-internal static class LayoutPicture
+internal static partial class LayoutPicture
 {
     private const int Column = 56;
 
@@ -74,7 +75,7 @@ internal static class LayoutPicture
     {
         foreach (Query query in panel.Queries)
         {
-            string rest = query.Expression;
+            string rest = Growth().Replace(query.Expression, "growth(${counter}) by (${by})");
             string indent = "";
             while (rest.Length + indent.Length > columns)
             {
@@ -97,6 +98,10 @@ internal static class LayoutPicture
     }
 
     private static IEnumerable<string> Names(JsonArray named, string name) => named.Select(n => n![name]!.GetValue<string>());
+
+    // What InstrumentQuery.Grown makes, in short.
+    [GeneratedRegex(@"sum by \((?<by>[^)]*)\) \(\n  (?<counter>.+?) - (?s:.*?)\n\)", RegexOptions.ExplicitCapture)]
+    private static partial Regex Growth();
 
     private static string Escaped(string text) => WebUtility.HtmlEncode(text);
 }

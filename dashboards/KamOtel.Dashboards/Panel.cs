@@ -3,7 +3,7 @@ using System.Text.Json.Nodes;
 namespace KamOtel.Dashboards;
 
 /// <summary>One query of a panel.</summary>
-/// <param name="Expression">PromQL with instruments' names: see <see cref="PromQl"/>.</param>
+/// <param name="Expression">PromQL with instruments' names: see <see cref="InstrumentQuery"/>.</param>
 /// <param name="Legend">What its series are called: <c>{{target}}</c>.</param>
 /// <param name="Now">Its value now, instead of its course.</param>
 /// <param name="Exemplars">Points that lead to traces are asked for, too.</param>
@@ -111,7 +111,7 @@ internal sealed record Panel(string Type, string Title, string Description, int 
             ["refId"] = $"{(char)('A' + number)}",
             ["datasource"] = Variables.Prometheus(),
             ["editorMode"] = "code",
-            ["expr"] = PromQl.Of(query.Expression, scope),
+            ["expr"] = InstrumentQuery.Of(query.Expression, scope),
             ["instant"] = query.Now,
             ["range"] = !query.Now,
             ["format"] = Type == "table" ? "table" : "time_series",

@@ -61,7 +61,7 @@ internal static class Variables
         ["query"] = new JsonObject
         {
             ["qryType"] = 1,
-            ["query"] = $"label_values({PromQl.Of(metric, scope)}, {name})",
+            ["query"] = $"label_values({InstrumentQuery.Of(metric, scope)}, {name})",
             ["refId"] = "PrometheusVariableQueryEditor-VariableQuery",
         },
         ["refresh"] = 2,

@@ -7,7 +7,7 @@ namespace KamOtel.Dashboards;
 /// PromQL in which metrics are written by their instrument's name, <c>kamotel.crashes{signal="SIGSEGV"}</c>, and get what the
 /// dashboard's variables select. What names a metric or a label that there is not is an error.
 /// </summary>
-internal static partial class PromQl
+internal static partial class InstrumentQuery
 {
     /// <summary>What Prometheus adds to each metric that it scrapes.</summary>
     private static readonly string[] Added = ["job", "instance"];
@@ -23,13 +23,25 @@ internal static partial class PromQl
     }
 
     /// <summary>
-    /// How much a counter grew in a time, by these labels. A series that was not there before counts from zero, which
-    /// <c>increase</c> does not do: the first crash of a server would not be seen.
+    /// How much a counter grew in each interval, by these labels. <c>increase</c> is of no use here: a series that appears with
+    /// the value 1 never increased, and the first crash of a server is such a one. So a series that an agent that answered did not
+    /// have counts from zero, as one does that counts anew; where nobody answered, from what was known last, lest a pause of
+    /// Prometheus make it new.
     /// </summary>
-    public static string Grown(string counter, string by, string time) => $"sum by ({by}) ({counter} - {counter} offset {time} >= 0 or {counter})";
+    public static string Grown(string counter, string by) => $"""
+        sum by ({by}) (
+          {counter} - {counter} offset $__interval >= 0
+          or {counter} and on (job, instance) kamotel.agent.cpu_time offset $__interval
+          or {counter} - last_over_time({counter}[1d] offset $__interval) >= 0
+          or {counter}
+        )
+        """;
 
-    /// <summary>The same, and zero where an agent watches the target and nothing was counted; nothing where nobody looks.</summary>
-    public static string GrownOrZero(string counter, string by, string time) => $"{Grown(counter, by, time)} or 0 * group by ({by}) (kamotel.exits)";
+    /// <summary>The same in the whole time that is shown.</summary>
+    public static string GrownInAll(string counter, string by) => $"sum_over_time(({Grown(counter, by)})[$__range:$__interval])";
+
+    /// <summary>Zero where an agent watches a target, to stand in for what was never counted; nothing where nobody looks.</summary>
+    public static string ZeroWhereWatched(string by) => $"0 * group by ({by}) (kamotel.exits)";
 
     /// <summary>The metrics of a finished query, each by its instrument; null for one that is not in the table.</summary>
     public static IReadOnlyList<(string Name, Instrument? Instrument)> Metrics(string query) =>
