@@ -59,6 +59,28 @@ public sealed class DashboardTests
             },
             TimeSpan.FromSeconds(15),
             () => $"{string.Join('\n', silent.Select(q => $"{q.Who}: {CommittedDashboard.Substituted(q.Text, values)}"))}\n{agent.Program}");
+
+        // What grew is counted from the first on, and not guessed.
+        async Task<double> Shown(string panel) =>
+            (await prometheus.Query(CommittedDashboard.Substituted(asked.Single(q => q.Who == panel).Text, values))).All.Single().Value;
+        await Until.True(
+            "as many crashes to be shown as were counted",
+            async () => await Shown("KamOtel / Fleet, panel Crashes, all targets, A") == (await agent.Metrics()).Sum("kamotel_crashes_total"),
+            TimeSpan.FromSeconds(15));
+        (await Shown("KamOtel / Agent, panel Silent agents, A")).ShouldBe(0);
+
+        // Where nobody looks nothing is shown, and not zero.
+        _ = await agent.Terminate();
+        await Until.True("the silence of the agent to be shown", async () => await Shown("KamOtel / Agent, panel Silent agents, A") == 1, TimeSpan.FromSeconds(15));
+        var blind = new List<string>();
+        foreach (Asked query in asked.Where(static q => q.Now && !q.Text.Contains("$__range", StringComparison.Ordinal) && !q.Who.Contains("Silent agents", StringComparison.Ordinal)))
+        {
+            if (await Answered(prometheus, query, values))
+            {
+                blind.Add(query.Who);
+            }
+        }
+        blind.ShouldBeEmpty();
     }
 
     private static string Chosen(params string[] values) =>
