@@ -67,22 +67,22 @@ internal static class FleetDashboard
             new Query($"max by ({ByTarget}) (kamotel.instance.start_time) * 1000"),
             new Query($"min by ({ByTarget}) (kamotel.shared_memory.free / kamotel.shared_memory.size)"))
             with
-            {
-                Transformations =
+        {
+            Transformations =
                 [
                     Merge(),
                     Columns(
                         ["target", "instance", "Value #A", "Value #B", "author", "asked_by", "kamailio", "openssl", "tls_back_end", "tls_threads_mode", "Value #E", "Value #F", "Value #G", "Value #H", "Value #I", "Value #J"],
                         "Time", "Value #C", "Value #D"),
                 ],
-                Options = new JsonObject
-                {
-                    ["cellHeight"] = "sm",
-                    ["showHeader"] = true,
-                    ["enablePagination"] = true,
-                    ["sortBy"] = new JsonArray(new JsonObject { ["displayName"] = "Verdict", ["desc"] = true }),
-                },
-                Overrides =
+            Options = new JsonObject
+            {
+                ["cellHeight"] = "sm",
+                ["showHeader"] = true,
+                ["enablePagination"] = true,
+                ["sortBy"] = new JsonArray(new JsonObject { ["displayName"] = "Verdict", ["desc"] = true }),
+            },
+            Overrides =
                 [
                     new Override("target", ("displayName", "Target"), ("custom.width", 260), ("links", LinkTo(Links.ToTargetOfRow))),
                     new Override("instance", ("displayName", "Agent"), ("custom.width", 150)),
@@ -101,14 +101,15 @@ internal static class FleetDashboard
                     new Override("Value #I", ("displayName", "Started"), ("unit", "dateTimeFromNow"), ("noValue", "not running"), ("custom.width", 120)),
                     new Override("Value #J", ("displayName", "Shared memory free"), ("unit", "percentunit"), ("decimals", 0), ("noValue", "not known"), ("thresholds", Steps((null, Verdicts.Bad), (0.1, Verdicts.Warning), (0.2, Verdicts.Plain))), ColouredText()),
                 ],
-            };
+        };
 
     private static Panel Timeline() =>
         States("Verdict of each target", 24, "No server was found",
             "When a verdict came and how long it was in force. An empty stretch is a time of which nothing is known: the server did not run, or its agent did not.",
             Verdicts.Mappings(),
             new Query(Verdicts.CodeBy(ByTarget), Of))
-            with { Links = [Links.ToTargetOfSeries, Links.ToStartsOfSeries, .. Links.Runbooks] };
+            with
+        { Links = [Links.ToTargetOfSeries, Links.ToStartsOfSeries, .. Links.Runbooks] };
 
     private static Panel[] Damage() =>
     [

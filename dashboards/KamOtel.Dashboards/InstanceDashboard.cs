@@ -78,7 +78,8 @@ internal static class InstanceDashboard
             "When a verdict came and how long it was in force. An empty stretch is a time of which nothing is known. Marks above are starts, verdicts and crashes.",
             Verdicts.Mappings(),
             new Query(Verdicts.CodeBy(ByTarget), Of))
-            with { Links = [Links.ToStartsOfSeries, .. Links.Runbooks] };
+            with
+        { Links = [Links.ToStartsOfSeries, .. Links.Runbooks] };
 
     private static Panel[] Reasons() =>
     [
@@ -227,5 +228,6 @@ internal static class InstanceDashboard
             "Which kind of thing was missed, and since when. Started before: the server ran before the agent did, so nobody saw who set the slots. The operations guide tells what to do about each.",
             YesNo("nothing missed", Verdicts.Plain, "missed", Verdicts.Warning),
             new Query("max by (gap) (kamotel.instance.gap)", "{{gap}}"))
-            with { Links = [Links.ToGuide("What to do about a gap", "operations.md#gaps")] };
+            with
+        { Links = [Links.ToGuide("What to do about a gap", "operations.md#gaps")] };
 }
