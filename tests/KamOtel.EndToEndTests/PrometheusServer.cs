@@ -37,6 +37,7 @@ internal sealed class PrometheusServer : IAsyncDisposable
                     $"--config.file={server._scratch["prometheus.yml"]}",
                     $"--storage.tsdb.path={server._scratch["data"]}",
                     $"--web.listen-address=127.0.0.1:{port}",
+                    "--enable-feature=exemplar-storage",
                     "--log.level=warn",
                 ]);
             await Until.True("Prometheus to be ready", server.Ready, state: () => $"{server._program}");
@@ -52,10 +53,36 @@ internal sealed class PrometheusServer : IAsyncDisposable
     /// <summary>The latest value of every series that matches, without the labels that Prometheus adds.</summary>
     public async Task<Samples> Query(string query)
     {
-        string json = await _client.GetStringAsync(new Uri($"/api/v1/query?query={Uri.EscapeDataString(query)}", UriKind.Relative));
-        using JsonDocument document = JsonDocument.Parse(json);
-        document.RootElement.GetProperty("status").GetString().ShouldBe("success", json);
+        using JsonDocument document = await Ask("query", ("query", query));
         return new Samples([.. document.RootElement.GetProperty("data").GetProperty("result").EnumerateArray().Select(Read)]);
+    }
+
+    /// <summary>A series has a value now that is a number.</summary>
+    public async Task<bool> HasValueNow(string query) => (await Query(query)).All.Any(static sample => double.IsFinite(sample.Value));
+
+    /// <summary>A series has a value that is a number at some time of this range that ends now.</summary>
+    public async Task<bool> HasValues(string query, TimeSpan range, TimeSpan step)
+    {
+        using JsonDocument document = await Ask("query_range", [("query", query), .. Times(range), ("step", Seconds(step.TotalSeconds))]);
+        return document.RootElement.GetProperty("data").GetProperty("result").EnumerateArray()
+            .SelectMany(static series => series.GetProperty("values").EnumerateArray()).Any(static value => double.IsFinite(Number(value)));
+    }
+
+    /// <summary>What Grafana calls <c>label_values(SELECTOR, LABEL)</c> is not empty.</summary>
+    public async Task<bool> HasLabelValues(string labelValues, TimeSpan range)
+    {
+        int comma = labelValues.LastIndexOf(',');
+        string selector = labelValues["label_values(".Length..comma];
+        using JsonDocument document = await Ask($"label/{labelValues[(comma + 1)..].Trim(' ', ')')}/values", [("match[]", selector), .. Times(range)]);
+        return document.RootElement.GetProperty("data").GetArrayLength() > 0;
+    }
+
+    /// <summary>One of the query's series has an exemplar that leads to a trace.</summary>
+    public async Task<bool> HasExemplars(string query, TimeSpan range)
+    {
+        using JsonDocument document = await Ask("query_exemplars", [("query", query), .. Times(range)]);
+        return document.RootElement.GetProperty("data").EnumerateArray().SelectMany(static series => series.GetProperty("exemplars").EnumerateArray())
+            .Any(static exemplar => exemplar.GetProperty("labels").GetProperty("trace_id").GetString() is { Length: 32 });
     }
 
     /// <inheritdoc/>
@@ -82,6 +109,25 @@ internal sealed class PrometheusServer : IAsyncDisposable
         }
     }
 
+    private async Task<JsonDocument> Ask(string what, params (string Name, string Value)[] parameters)
+    {
+        string query = string.Join('&', parameters.Select(static p => $"{Uri.EscapeDataString(p.Name)}={Uri.EscapeDataString(p.Value)}"));
+        using HttpResponseMessage response = await _client.GetAsync(new Uri($"/api/v1/{what}?{query}", UriKind.Relative));
+        string json = await response.Content.ReadAsStringAsync();
+        response.IsSuccessStatusCode.ShouldBeTrue($"{string.Join(", ", parameters)}: {json}");
+        return JsonDocument.Parse(json);
+    }
+
+    private static (string Name, string Value)[] Times(TimeSpan range)
+    {
+        double now = DateTimeOffset.UtcNow.ToUnixTimeMilliseconds() / 1e3;
+        return [("start", Seconds(now - range.TotalSeconds)), ("end", Seconds(now))];
+    }
+
+    private static string Seconds(double seconds) => seconds.ToString("0.###", CultureInfo.InvariantCulture);
+
+    private static double Number(JsonElement timeAndValue) => double.Parse(timeAndValue[1].GetString()!, NumberStyles.Float, CultureInfo.InvariantCulture);
+
     private static Sample Read(JsonElement result)
     {
         Dictionary<string, string> labels = result.GetProperty("metric").EnumerateObject()
@@ -91,6 +137,6 @@ internal sealed class PrometheusServer : IAsyncDisposable
         {
             _ = labels.Remove(added);
         }
-        return new Sample(name, labels, double.Parse(result.GetProperty("value")[1].GetString()!, NumberStyles.Float, CultureInfo.InvariantCulture));
+        return new Sample(name, labels, Number(result.GetProperty("value")));
     }
 }
