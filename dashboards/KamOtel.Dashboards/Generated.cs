@@ -4,5 +4,10 @@ namespace KamOtel.Dashboards;
 internal static class Generated
 {
     /// <summary>Every file, in the order in which they are written.</summary>
-    public static IReadOnlyList<GeneratedFile> Files { get; } = [];
+    public static IReadOnlyList<GeneratedFile> Files { get; } =
+    [
+        PrometheusRules.Plain,
+        PrometheusRules.Manifest,
+        GrafanaAlerts.File,
+    ];
 }
