@@ -41,11 +41,12 @@ internal sealed record Alert(string Name, Severity Severity, string Runbook, str
 /// is: when the agent is restarted it no longer knows who set a slot, and the alert would end and another one begin.
 /// </summary>
 /// <param name="Label">The label that has the name, and the annotation's name.</param>
+/// <param name="Others">Further labels of the series that the alert does not have, separated by commas.</param>
 /// <param name="Series">
-/// PromQL that yields a series with that label for each name, and with the labels of the alert. Its argument goes into the
-/// braces of every selector, with a comma at its end, or is empty.
+/// PromQL that yields series with these labels and those of the alert. Its argument goes into the braces of every selector, with
+/// a comma at its end, or is empty.
 /// </param>
-internal sealed record Blame(string Label, Func<string, string> Series)
+internal sealed record Blame(string Label, string Others, Func<string, string> Series)
 {
     /// <summary>Where a text has the names.</summary>
     public string Placeholder => $"[{Label}]";

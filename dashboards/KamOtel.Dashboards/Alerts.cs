@@ -21,8 +21,8 @@ internal static class Alerts
 
     private static readonly string Corrupted = PromQl.Verdicts(Verdict.Corrupted);
 
-    private static readonly Blame Author = new("author", static own =>
-        $$"""max without (slot, asked_by) (last_over_time({{Metric.Name("kamotel.instance.shared_slot_info")}}{{{own}}author!=""}[{{PromQl.Window}}]))""");
+    private static readonly Blame Author = new("author", "slot, asked_by", static own =>
+        $$"""last_over_time({{Metric.Name("kamotel.instance.shared_slot_info")}}{{{own}}author!=""}[{{PromQl.Window}}])""");
 
     /// <summary>Of servers.</summary>
     public static IReadOnlyList<Alert> Servers { get; } =
@@ -30,7 +30,7 @@ internal static class Alerts
         new(
             "KamOtelHazard", Severity.Warning, "hazard", "0s",
             PromQl.Verdicts(Verdict.Hazard, Verdict.Corrupted),
-            $"{Where}: processes share OpenSSL's state, set by [author]; it crashes under TLS load. Cure: tls_threads_mode=2, or a newer Kamailio, in a maintenance window",
+            $"{Where} is a hazard: its processes share state of OpenSSL, set by [author], and it crashes under TLS load. Cure: tls_threads_mode=2, or a newer Kamailio, in a maintenance window",
             "Two or more processes hold the same pointer into shared memory in the same slot of OpenSSL and will free each other's state. The server serves: do not restart it in haste, it would come back with the same hazard. `kamotel scan` on its host says what cures this version.")
         {
             Blame = Author,
@@ -38,7 +38,7 @@ internal static class Alerts
         new(
             "KamOtelCorrupted", Severity.Critical, "corrupted", "0s",
             Corrupted,
-            $"{Where}: memory that its processes share was damaged, set by [author]. Save the core file, restart it, then cure the hazard",
+            $"{Where} is corrupted: state of OpenSSL that its processes share, set by [author], was damaged. Save the core file, restart it, then cure the hazard",
             "A process of a server with a hazard died of SIGSEGV or SIGABRT, or its memory manager complained of memory that was freed twice or overwritten. What still runs has memory that is not to be trusted.")
         {
             Blame = Author,
@@ -53,7 +53,7 @@ internal static class Alerts
             $"{Where}: crashed and was started again three times or more in half an hour, in [module]. Find out what the crashes have in common, and go back to the last version that ran",
             "Kamailio's main process ends all others when one crashes: each crash is an outage for all calls. Containers that get a new name with each start are not seen as one server here.")
         {
-            Blame = Crashed("30m"),
+            Blame = Modules("kamotel.crashes", "signal, role", "30m"),
         },
         new(
             "KamOtelCrash", Severity.Warning, "crash", "0s",
@@ -61,7 +61,7 @@ internal static class Alerts
             $"{Where}: a process crashed, in [module]. Save the core file; the log event kamotel.crash has the stack",
             "A process died of SIGSEGV, SIGABRT, SIGBUS, SIGILL, SIGFPE or SIGTRAP, and as far as it was seen no state of OpenSSL was shared: the crash has another reason. Where that is the case KamOtelCorrupted tells of it instead.")
         {
-            Blame = Crashed(PromQl.Window),
+            Blame = Modules("kamotel.crashes", "signal, role"),
         },
         new(
             "KamOtelMemoryComplaint", Severity.Warning, "memory-complaint", "0s",
@@ -69,7 +69,7 @@ internal static class Alerts
             $"{Where}: the memory manager complained of damage, called by [module]. Restart it when few calls are up, before it crashes at a time of its own",
             "Memory was freed twice, overwritten or freed where none was, and as far as it was seen no state of OpenSSL was shared. A crash often follows.")
         {
-            Blame = new("module", static own => Named("max", "complaint", PromQl.Grew($$"""{{Metric.Name("kamotel.memory.complaints")}}{{{own}}module!=""}"""))),
+            Blame = Modules("kamotel.memory.complaints", "complaint"),
         },
         new(
             "KamOtelSharedMemoryExhausted", Severity.Critical, "shared-memory", "0s",
@@ -77,7 +77,7 @@ internal static class Alerts
             $"{Where}: no room in shared memory, asked for by [module]. Raise -m (SHM_MEMORY) and restart",
             "A module asked for shared memory and got none. Kamailio goes on without: calls are refused, registrations are not kept.")
         {
-            Blame = new("module", static own => Named("max", "", PromQl.Grew($$"""{{Metric.Name("kamotel.shared_memory.allocation_failures")}}{{{own}}module!=""}"""))),
+            Blame = Modules("kamotel.shared_memory.allocation_failures", ""),
         },
         new(
             // The most that was free: one good reading in ten minutes, such as that of a server that was started anew, is no shortage.
@@ -100,7 +100,7 @@ internal static class Alerts
             "KamOtelExposed", Severity.Info, "exposed", "15m",
             // A server that is started anew is unknown for a moment; most of the time counts.
             $$"""max without (verdict) (avg_over_time({{Metric.Name("kamotel.instance.verdict")}}{{{PromQl.Matcher("verdict", [Words.Of(Verdict.Exposed)])}}}[15m])) > 0.5""",
-            $"{Where}: the process that forks has state of OpenSSL, and no worker shares it. Nothing to do; look again after an upgrade or a new module",
+            $"{Where} is exposed: the process that forks has state of OpenSSL, and no worker shares it. Nothing to do; look again after an upgrade or a new module",
             "What a cured version looks like that touches OpenSSL before the fork and cleans up after it. Another version or configuration may make a hazard of it."),
         new(
             "KamOtelGap", Severity.Info, "gap", "15m",
@@ -108,7 +108,7 @@ internal static class Alerts
             $"{Where}: not all that it did was seen ([gap]), so who set a slot may stay unknown. docs/operations.md, Gaps, says what to change before its next start",
             "The verdict comes from inspection and is right in spite of it. The gap stays until the server is started again.")
         {
-            Blame = new("gap", static own => $"min_over_time({Gaps(own)}[15m]) == 1"),
+            Blame = new("gap", "", static own => $"min_over_time({Gaps(own)}[15m]) == 1"),
         },
     ];
 
@@ -154,8 +154,6 @@ internal static class Alerts
     // What is damage by the hazard is told once, as that.
     private static string Apart(string expression) => $"{expression}\nunless (\n{PromQl.Indent(Corrupted)}\n)";
 
-    private static Blame Crashed(string window) =>
-        new("module", own => Named("max", "signal, role", PromQl.Grew($$"""{{Metric.Name("kamotel.crashes")}}{{{own}}module!=""}""", window)));
-
-    private static string Named(string aggregation, string without, string expression) => $"{aggregation} without ({without}) ({expression.Replace('\n', ' ')})";
+    private static Blame Modules(string counter, string others, string window = PromQl.Window) =>
+        new("module", others, own => PromQl.Changed($$"""{{Metric.Name(counter)}}{{{own}}module!=""}""", window));
 }

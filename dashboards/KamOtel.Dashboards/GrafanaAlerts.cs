@@ -52,7 +52,7 @@ internal static class GrafanaAlerts
         {
             // Grafana's texts cannot ask: they see the queries whose labels include those of the alert. One that yields nothing
             // would end the alert, so the alert itself stands in where no name is known.
-            yield return Query("B", $"topk without ({blame.Label}) (1, {blame.Series("")})\nor on (job, instance, target) (\n{PromQl.Indent(alert.Expression)}\n)");
+            yield return Query("B", $"topk without ({blame.Label}) (1, count without ({blame.Others}) ({blame.Series("")}))\nor on (job, instance, target) (\n{PromQl.Indent(alert.Expression)}\n)");
         }
         yield return Yaml.Map(
             ("refId", Yaml.Text(Condition)),

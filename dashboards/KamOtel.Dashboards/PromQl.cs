@@ -10,17 +10,25 @@ internal static class PromQl
     public const string Window = "15m";
 
     /// <summary>
-    /// A counter grew within the window, with what it stands at. <c>increase()</c> alone does not see the first crash: a series
-    /// that appears with the value 1 never increased. So the most that it was is compared with the last that was known before,
-    /// if anything was; a day back, so that a pause of Prometheus makes nothing new. <c>increase()</c> sees what was counted
-    /// after the agent was restarted and began at zero.
+    /// A counter grew within the window. <c>increase()</c> is of no use here: a series that appears with the value 1 never
+    /// increased, and the first crash of a server is such a one. So what it reached is compared with the last that was known
+    /// before, up to a day back, lest a pause of Prometheus make it new. A restarted agent counts from zero and may come to the
+    /// same number: then what it has counted is new, and so is a series that an agent that answered did not have.
     /// </summary>
-    public static string Grew(string counter, string window = Window) =>
-        $"""
-        max_over_time({counter}[{window}]) > (last_over_time({counter}[1d] offset {window}) or 0 * max_over_time({counter}[{window}]))
-        or
-        increase({counter}[{window}]) > 0
-        """;
+    public static string Grew(string counter)
+    {
+        string agent = Metric.Name("kamotel.agent.cpu_time");
+        return $"""
+            max_over_time({counter}[{Window}]) > 0 unless max_over_time({counter}[{Window}]) == last_over_time({counter}[1d] offset {Window})
+            or
+            {counter} > 0 and on (job, instance) resets({agent}[20m]) > 0
+            or
+            {counter} > 0 unless {counter} offset {Window} and on (job, instance) {agent} offset {Window}
+            """;
+    }
+
+    /// <summary>The series of a counter that are not what they were a while ago: good enough to name them.</summary>
+    public static string Changed(string counter, string window = Window) => $"{counter} unless {counter} == {counter} offset {window}";
 
     /// <summary>By how much a counter grew within the window, what it began with included.</summary>
     public static string Growth(string counter, string window) =>
