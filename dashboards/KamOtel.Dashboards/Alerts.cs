@@ -123,7 +123,7 @@ internal static class Alerts
             or
             absent({Up})
             """,
-            "{{ if .Labels.instance }}The agent on {{ .Labels.instance }} does not answer{{ else }}Prometheus scrapes no agent: no job named " + Job + "{{ end }}: nobody watches the servers there. Start it: systemctl restart kamotel",
+            $"{{{{ if .Labels.instance }}}}{Agent} does not answer: nobody watches the servers there. Start it: systemctl restart kamotel{{{{ else }}}}Prometheus scrapes no job named {Job}: nobody watches the servers. docs/operations.md, Alerts, says what to configure{{{{ end }}}}",
             "The servers run on, but a hazard or a crash would not be seen. Alerts that end while this one fires have not been cured."),
         new(
             "KamOtelEventsLost", Severity.Warning, "events-lost", "0s",

@@ -36,11 +36,16 @@ internal static class PrometheusRules
         ("labels", Yaml.Map(("severity", Yaml.Text(AlertTexts.Word(alert.Severity))))),
         ("annotations", Yaml.Map(AlertTexts.Of(alert, "{{ .Value | humanizePercentage }}", Blamed(alert)).Select(static a => (a.Name, Yaml.Text(a.Template))))));
 
-    // Prometheus can ask a question while it writes the text: the names of at most five, in order.
-    private static string Blamed(Alert alert) => alert.Blame is not { } blame ? "" :
-        $$$"""
-        {{ range $i, $s := query (printf `topk(5, count by ({{{blame.Label}}}) ({{{blame.Series("job=%[1]q,instance=%[2]q,target=%[3]q,")}}}))` .Labels.job .Labels.instance .Labels.target) | sortByLabel "{{{blame.Label}}}" }}{{ if $i }}, {{ end }}{{ $s.Labels.{{{blame.Label}}} }}{{ else }}{{{Unknown(blame)}}}{{ end }}
-        """;
+    // Prometheus can ask a question while it writes the text: the first five names, so that no text grows without end.
+    private static string Blamed(Alert alert)
+    {
+        if (alert.Blame is not { } blame)
+        {
+            return "";
+        }
+        string names = $"count by ({blame.Label}) ({blame.Series("job=%[1]q,instance=%[2]q,target=%[3]q,")})";
+        return $$$"""{{ range $i, $s := query (printf `{{{names}}}` .Labels.job .Labels.instance .Labels.target) | sortByLabel "{{{blame.Label}}}" }}{{ if lt $i 5 }}{{ if $i }}, {{ end }}{{ $s.Labels.{{{blame.Label}}} }}{{ else if eq $i 5 }} and others{{ end }}{{ else }}{{{Unknown(blame)}}}{{ end }}""";
+    }
 
     /// <summary>What a text says where nobody is known to blame.</summary>
     internal static string Unknown(Blame blame) => $"an unknown {blame.Label}";
