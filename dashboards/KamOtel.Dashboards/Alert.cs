@@ -34,6 +34,9 @@ internal sealed record Alert(string Name, Severity Severity, string Runbook, str
 
     /// <summary>What the texts name besides the alert's own labels, or null.</summary>
     public Blame? Blame { get; init; }
+
+    /// <summary>False where it says that an agent does not answer, or that there is none: then it serves no runbook either.</summary>
+    public bool AgentAnswers { get; init; } = true;
 }
 
 /// <summary>

@@ -124,7 +124,10 @@ internal static class Alerts
             absent({Up})
             """,
             $"{{{{ if .Labels.instance }}}}{Agent} does not answer: nobody watches the servers there. Start it: systemctl restart kamotel{{{{ else }}}}Prometheus scrapes no job named {Job}: nobody watches the servers. docs/operations.md, Alerts, says what to configure{{{{ end }}}}",
-            "The servers run on, but a hazard or a crash would not be seen. Alerts that end while this one fires have not been cured."),
+            "The servers run on, but a hazard or a crash would not be seen. Alerts that end while this one fires have not been cured. The runbook is at /docs/ of every other agent.")
+        {
+            AgentAnswers = false,
+        },
         new(
             "KamOtelEventsLost", Severity.Warning, "events-lost", "0s",
             $"""

@@ -10,6 +10,7 @@ public sealed class AlertTests
     [Fact]
     public async Task A_hazard_reaches_who_is_on_call_and_its_cure_as_well()
     {
+        using var http = new HttpClient();
         await using KamailioServer server = await KamailioServer.Prepare("tls");
         await using AlertWebhook onCall = await AlertWebhook.Start();
         await using AlertmanagerServer alertmanager = await AlertmanagerServer.Start(onCall.Address);
@@ -31,7 +32,8 @@ public sealed class AlertTests
         hazard.Annotations["summary"].ShouldContain(server.Configuration);
         hazard.Annotations["summary"].ShouldContain("set by tls");
         hazard.Annotations["summary"].ShouldContain("tls_threads_mode=2");
-        File.Exists(Path.Combine(Requirements.Repository, hazard.Annotations["runbook_url"])).ShouldBeTrue();
+        hazard.Annotations["runbook_url"].ShouldBe(new Uri(agent.Address, "docs/runbooks/hazard.md").ToString());
+        (await http.GetStringAsync(new Uri(hazard.Annotations["runbook_url"]))).ShouldContain("<code>KamOtelHazard</code>");
 
         await WhatGrafanaAsksIsAnswered(prometheus, server.Configuration);
 

@@ -70,7 +70,7 @@ public sealed partial class AlertTests
             Items(rules, "groups").SelectMany(group => Items(group, "rules").Select(rule =>
                 $"{Value(group, "name")} {Value(rule, title)} {Value(At(rule, "labels"), "severity")} {Value(rule, "for")}\n{expression(rule).Trim()}\n{Value(At(rule, "annotations"), "runbook_url")}"));
         string[] expected = [.. Alerts.Groups.SelectMany(static g => g.Alerts.Select(a =>
-            $"{g.Name} {a.Name} {a.Severity.ToString().ToLowerInvariant()} {a.For}\n{a.Expression.Trim()}\ndocs/runbooks/{a.Runbook}.md"))];
+            $"{g.Name} {a.Name} {a.Severity.ToString().ToLowerInvariant()} {a.For}\n{a.Expression.Trim()}\n{AlertTexts.RunbookUrl(a)}"))];
 
         Of(Load(PrometheusRules.Plain.Path), "alert", static rule => Value(rule, "expr")).ShouldBe(expected);
         Of(At(Load(PrometheusRules.Manifest.Path), "spec"), "alert", static rule => Value(rule, "expr")).ShouldBe(expected);
