@@ -1,15 +1,15 @@
-using System.Globalization;
 using System.Text.RegularExpressions;
 using YamlDotNet.RepresentationModel;
 
 namespace KamOtel.EndToEndTests;
 
 /// <summary>The alerts that are committed, from a real hazard to whoever is on call, and back.</summary>
-public sealed class AlertTests
+public sealed partial class AlertTests
 {
     [Fact]
     public async Task A_hazard_reaches_who_is_on_call_and_its_cure_as_well()
     {
+        CancellationToken cancelled = TestContext.Current.CancellationToken;
         using var http = new HttpClient();
         await using KamailioServer server = await KamailioServer.Prepare("tls");
         await using AlertWebhook onCall = await AlertWebhook.Start();
@@ -33,23 +33,24 @@ public sealed class AlertTests
         hazard.Annotations["summary"].ShouldContain("set by tls");
         hazard.Annotations["summary"].ShouldContain("tls_threads_mode=2");
         hazard.Annotations["runbook_url"].ShouldBe(new Uri(agent.Address, "docs/runbooks/hazard.md").ToString());
-        (await http.GetStringAsync(new Uri(hazard.Annotations["runbook_url"]))).ShouldContain("<code>KamOtelHazard</code>");
+        (await http.GetStringAsync(new Uri(hazard.Annotations["runbook_url"]), cancelled)).ShouldContain("<code>KamOtelHazard</code>");
 
         await WhatGrafanaAsksIsAnswered(prometheus, server.Configuration);
 
         // 5.6 has no other cure than to do without TLS.
         _ = await server.Stop();
         await server.Process!.DisposeAsync();
-        string[] cured = [.. (await File.ReadAllLinesAsync(server.Configuration)).Where(static line => !line.Contains("tls", StringComparison.Ordinal))];
-        await File.WriteAllLinesAsync(server.Configuration, cured);
+        string[] cured = [.. (await File.ReadAllLinesAsync(server.Configuration, cancelled)).Where(static line => !line.Contains("tls", StringComparison.Ordinal))];
+        await File.WriteAllLinesAsync(server.Configuration, cured, cancelled);
         _ = await server.Start();
         _ = await agent.MetricsWhen("the cured server to be safe", samples => samples.Verdict(server.Configuration) == "safe");
         await Until.True("the end of the alert", () => Hazards().Any(static alert => alert.Status == "resolved"), state: Told);
 
-        // Once each: it did not flap while the server was started anew. And nothing else was told of this server or this agent.
+        // Once each: it did not flap while the server was started anew. And nothing else was told, but that a machine as slow as
+        // can be keeps this server or its agent from being looked at for some of these short minutes.
         Hazards().Select(static alert => alert.Status).ShouldBe(["firing", "resolved"]);
         onCall.Told.Where(alert => alert.Labels.GetValueOrDefault("target", server.Configuration) == server.Configuration)
-            .ShouldAllBe(alert => alert.Labels["alertname"] == "KamOtelHazard", Told());
+            .ShouldAllBe(alert => alert.Labels["alertname"] == "KamOtelHazard" || alert.Labels["alertname"] == "KamOtelBlind" || alert.Labels["alertname"] == "KamOtelAgentDown", Told());
     }
 
     // Each query of the provisioning file, as it is committed.
@@ -74,9 +75,11 @@ public sealed class AlertTests
         answers["KamOtelAgentDown A"].All.ShouldBeEmpty();
     }
 
-    /// <summary>A test cannot wait a quarter of an hour: each minute of the file, windows and <c>for</c> alike, is half a second here. Days stay.</summary>
-    private static string Hurried(string rules) =>
-        Regex.Replace(rules, @"\b(\d+)m\b", static minutes => $"{int.Parse(minutes.Groups[1].Value, CultureInfo.InvariantCulture) * 500}ms", RegexOptions.None, TimeSpan.FromSeconds(1));
+    /// <summary>A test cannot wait a quarter of an hour: each minute of the file, windows and <c>for</c> alike, is a second here. Days stay.</summary>
+    private static string Hurried(string rules) => Minutes().Replace(rules, "${number}s");
+
+    [GeneratedRegex(@"\b(?<number>\d+)m\b", RegexOptions.ExplicitCapture)]
+    private static partial Regex Minutes();
 
     private static string Committed(string path) => File.ReadAllText(Path.Combine(Requirements.Repository, path));
 }
