@@ -46,6 +46,7 @@ public sealed partial class AlertTests
         _ = await agent.MetricsWhen("the cured server to be safe", samples => samples.Verdict(server.Configuration) == "safe");
         await Until.True("the end of the alert", () => Hazards().Any(static alert => alert.Status == "resolved"), state: Told);
 
+        TestContext.Current.TestOutputHelper?.WriteLine(Told());
         // Once each: it did not flap while the server was started anew. And nothing else was told, but that a machine as slow as
         // can be keeps this server or its agent from being looked at for some of these short minutes.
         Hazards().Select(static alert => alert.Status).ShouldBe(["firing", "resolved"]);

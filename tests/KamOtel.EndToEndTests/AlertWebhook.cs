@@ -7,6 +7,7 @@ using Microsoft.AspNetCore.Hosting.Server;
 using Microsoft.AspNetCore.Hosting.Server.Features;
 using Microsoft.AspNetCore.Http;
 using Microsoft.Extensions.DependencyInjection;
+using Microsoft.Extensions.Logging;
 
 namespace KamOtel.EndToEndTests;
 
@@ -43,6 +44,7 @@ internal sealed class AlertWebhook : IAsyncDisposable
     public static async Task<AlertWebhook> Start()
     {
         WebApplicationBuilder builder = WebApplication.CreateSlimBuilder();
+        _ = builder.Logging.ClearProviders();
         _ = builder.WebHost.ConfigureKestrel(static options => options.Listen(IPAddress.Loopback, 0));
         WebApplication application = builder.Build();
         var told = new ConcurrentQueue<ToldAlert>();
