@@ -47,8 +47,8 @@ public sealed partial class AlertTests
         await Until.True("the end of the alert", () => Hazards().Any(static alert => alert.Status == "resolved"), state: Told);
 
         TestContext.Current.TestOutputHelper?.WriteLine(Told());
-        // Once each: it did not flap while the server was started anew. And nothing else was told, but that a machine as slow as
-        // can be keeps this server or its agent from being looked at for some of these short minutes.
+        // Once each: it did not flap while the server was started anew. And nothing else was told, but what these short minutes
+        // bring about: Prometheus itself takes five seconds to find what it scrapes, and a slow machine to look at a server.
         Hazards().Select(static alert => alert.Status).ShouldBe(["firing", "resolved"]);
         onCall.Told.Where(alert => alert.Labels.GetValueOrDefault("target", server.Configuration) == server.Configuration)
             .ShouldAllBe(alert => alert.Labels["alertname"] == "KamOtelHazard" || alert.Labels["alertname"] == "KamOtelBlind" || alert.Labels["alertname"] == "KamOtelAgentDown", Told());
