@@ -27,10 +27,13 @@ internal static class Words
     public static string Of(Verdict verdict) => Snake(verdict.ToString());
 
     /// <summary>What to read when this is the verdict, in the repository; null where nothing is to be done.</summary>
-    public static string? RunbookOf(Verdict verdict) => verdict >= Verdict.Hazard ? $"docs/runbooks/{Of(verdict)}.md" : null;
+    public static string? RunbookOf(Verdict verdict) => verdict >= Verdict.Hazard ? Runbook(Of(verdict)) : null;
 
     /// <summary>What to read when a process crashed.</summary>
-    public const string CrashRunbook = "docs/runbooks/crash.md";
+    public static string CrashRunbook { get; } = Runbook("crash");
+
+    /// <summary>Where a runbook is, in the repository: for spans and alerts.</summary>
+    public static string Runbook(string name) => $"docs/runbooks/{name}.md";
 
     public static string Of(ComplaintKind kind) => Snake(kind.ToString());
 

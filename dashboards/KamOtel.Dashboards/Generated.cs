@@ -7,5 +7,8 @@ internal static class Generated
     public static IReadOnlyList<GeneratedFile> Files { get; } =
     [
         .. AllDashboards.InOrder.SelectMany(static d => d.Files),
+        PrometheusRules.Plain,
+        PrometheusRules.Manifest,
+        GrafanaAlerts.File,
     ];
 }

@@ -15,7 +15,7 @@ public sealed class DemoTests
         Ended ended = await demo.End(TimeSpan.FromSeconds(180));
 
         ended.Code.ShouldBe(0, ended.ToString());
-        foreach (string told in new[] { "exec", "set_local", "Thread#1", "before_fork", "fork", "ready", "verdict", "hazard", "kamotel_thread_local_calls_total", "TLS handshake" })
+        foreach (string told in new[] { "exec", "set_local", "Thread#1", "before_fork", "fork", "ready", "verdict", "hazard", "kamotel_thread_local_calls_total", "TLS handshake", "KamOtelHazard is firing", "Cure: ", "/alerts", "/docs/" })
         {
             ended.Output.ShouldContain(told);
         }
@@ -35,6 +35,7 @@ public sealed class DemoTests
     [Theory]
     [InlineData("tls", "The agent attaches its probes")]
     [InlineData("db_postgres", "starts: htable")]
+    [InlineData("tls", "Prometheus scrapes the agent")]
     [InlineData("tls", "A Kamailio with TLS starts")]
     [InlineData("tls", "Ctrl-C ends it.")]
     public async Task Interrupted_at_any_moment_the_demo_leaves_nothing(string kind, string moment)
@@ -75,6 +76,7 @@ public sealed class DemoTests
         Requirements.Kamailio(kind);
         Requirements.Program("setsid");
         Requirements.Program("curl");
+        Requirements.Program("prometheus");
     }
 
     // In a process group of its own, as a shell at a terminal would start it.

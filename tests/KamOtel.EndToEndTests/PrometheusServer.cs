@@ -3,7 +3,7 @@ using System.Text.Json;
 
 namespace KamOtel.EndToEndTests;
 
-/// <summary>A real Prometheus that scrapes one address every second.</summary>
+/// <summary>A real Prometheus that scrapes one address every second, and evaluates rules as often where there are any.</summary>
 internal sealed class PrometheusServer : IAsyncDisposable
 {
     private readonly Scratch _scratch = new();
@@ -13,18 +13,28 @@ internal sealed class PrometheusServer : IAsyncDisposable
     private PrometheusServer(int port) => _client = new HttpClient { BaseAddress = new Uri($"http://127.0.0.1:{port}") };
 
     /// <summary>Starts it and waits until it is ready.</summary>
-    public static async Task<PrometheusServer> Start(Uri scraped)
+    /// <param name="scraped">Whose /metrics it scrapes, as the job <c>kamotel</c>.</param>
+    /// <param name="rules">The text of a rule file.</param>
+    /// <param name="alertmanager">Where its alerts go.</param>
+    public static async Task<PrometheusServer> Start(Uri scraped, string? rules = null, Uri? alertmanager = null)
     {
         Requirements.Program("prometheus");
         int port = Scratch.FreePort();
         var server = new PrometheusServer(port);
         try
         {
+            await File.WriteAllTextAsync(server._scratch["rules.yaml"], rules ?? "groups: []\n");
             await File.WriteAllTextAsync(
                 server._scratch["prometheus.yml"],
                 $"""
                 global:
                   scrape_interval: 1s
+                  evaluation_interval: 1s
+                rule_files: [rules.yaml]
+                alerting:
+                  alertmanagers:
+                    - static_configs:
+                        - targets: [{(alertmanager is null ? "" : $"'{alertmanager.Authority}'")}]
                 scrape_configs:
                   - job_name: kamotel
                     static_configs:
