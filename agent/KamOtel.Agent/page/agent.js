@@ -55,6 +55,7 @@ export function facts() {
   const parts = { version: el('span'), host: el('span'), watch: el('span'), probes: el('span'), events: el('span') };
   byId('agent').append(
     parts.version, since.node, parts.watch, parts.probes, parts.events,
+    el('span', {}, el('a', { href: '/docs/' }, 'guides')),
     el('span', {}, el('a', { href: '/metrics' }, 'metrics')));
   return {
     update(agent) {

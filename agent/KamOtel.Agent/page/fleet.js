@@ -23,7 +23,7 @@ export function fleetView() {
   const rows = el('tbody', { role: 'rowgroup' });
   const table = el('table', { class: 'fleet', role: 'table', 'aria-label': 'Servers, worst first' },
     el('thead', { role: 'rowgroup' }, el('tr', { role: 'row' },
-      ...['Verdict', 'Server', 'Shared', 'Author', 'Versions', 'Since'].map((name) => el('th', { role: 'columnheader', scope: 'col' }, name)))),
+      ...['Verdict', 'Server', 'Shared', 'Author', 'Versions', 'Started'].map((name) => el('th', { role: 'columnheader', scope: 'col' }, name)))),
     rows);
   const head = el('div', { class: 'head' }, heading, counts, filter);
   const node = el('div', { class: 'view' }, head, found, nothing.node, table);
@@ -108,7 +108,7 @@ function row() {
   const authors = el('td', { role: 'cell', class: 'authors' });
   const kamailio = el('span');
   const openssl = el('span');
-  const since = ago('', '');
+  const since = ago();
   const node = el('tr', { role: 'row' },
     el('td', { role: 'cell', class: 'verdict' }, shape.node, end),
     el('th', { role: 'rowheader', scope: 'row', class: 'server' }, name, why, faults, blind),

@@ -75,7 +75,7 @@ function headline(heading) {
   const open = el('p', { class: 'quiet' }, 'No inspection has decided this: it is concluded from what was seen.');
   const meta = el('ul', { class: 'meta' });
   const started = ago('started ');
-  const read = ago('read ');
+  const read = ago('processes read ');
   const words = { versions: el('li'), processes: el('li'), root: el('li') };
   meta.append(words.versions, words.processes, words.root, el('li', {}, started.node), el('li', {}, read.node));
   const node = el('header', { class: 'headline' }, verdict.node, heading, reason, end, open, meta);
@@ -115,19 +115,18 @@ function adviceView() {
       keyed(node, advice, (one) => one.id, () => {
         const words = el('span');
         const link = el('a', { rel: 'noreferrer' });
-        const page = el('code');
-        const item = el('li', {}, words, ' ', link, page);
+        const item = el('li', {}, words, ' ', link);
         return {
           node: item,
           update(one) {
             text(words, one.text);
-            // Only what is an address becomes a link; a page of docs/ is in the repository, not here.
-            const address = /^https?:\/\//.test(one.source ?? '');
-            if (shown(link, address)) {
-              attribute(link, { href: one.source });
-              text(link, one.source.replace(/^https?:\/\/(github\.com\/)?/, ''));
+            // Only what is an address becomes a link. The agent serves the guides of docs/ itself.
+            const source = one.source ?? '';
+            const guide = /^docs\/[\w./#-]+$/.test(source);
+            if (shown(link, guide || /^https?:\/\//.test(source))) {
+              attribute(link, { href: guide ? `/${source}` : source });
+              text(link, source.replace(/^https?:\/\/(github\.com\/)?/, ''));
             }
-            if (shown(page, !address && one.source)) text(page, one.source);
           },
         };
       });

@@ -9,7 +9,7 @@ const RUN = 5;
 const SHORT = 16;
 
 const KINDS = {
-  exec: ['exec', 'exec'], found: ['found', 'found'], modules: ['modules', 'modules'], module: ['module', 'modules'],
+  exec: ['exec', 'exec'], found: ['found', 'found'], modules: ['initialisation', 'initialisations'], module: ['module', 'modules'],
   call: ['OpenSSL call', 'OpenSSL calls'], fork: ['fork', 'forks'], ready: ['ready', 'ready'], verdict: ['verdict', 'verdicts'],
   confirmed: ['confirmed', 'confirmations'], gap: ['gap', 'gaps'], crash: ['crash', 'crashes'], complaint: ['complaint', 'complaints'],
   exit: ['exit', 'exits'], ended: ['end', 'end'],
@@ -51,7 +51,7 @@ export function timelineView() {
         };
       });
 
-    const end = Math.max(1, ...timeline.filter((one) => START.has(one.kind) && one.atMs !== null).map((one) => one.atMs + (one.durationMs ?? 0)));
+    const end = startOf(timeline);
     const step = nice(end / 4);
     const scale = Math.ceil(end / step) * step;
     const marks = Array.from({ length: Math.round(scale / step) + 1 }, (_, i) => i * step);
@@ -80,6 +80,13 @@ export function timelineView() {
   }
 
   return { node, update };
+}
+
+/** How long the start took; with what came of it at once, as the verdict. */
+function startOf(timeline) {
+  const latest = (entries) => Math.max(1, ...entries.filter((one) => one.atMs !== null).map((one) => one.atMs + (one.durationMs ?? 0)));
+  const start = latest(timeline.filter((one) => START.has(one.kind)));
+  return latest(timeline.filter((one) => one.atMs <= 2 * start));
 }
 
 /** Neighbours of the same kind and weight belong together when they are many. */
