@@ -131,6 +131,7 @@ internal static partial class AgentHost
             context.Response.StatusCode = (int)(reason is null ? HttpStatusCode.OK : HttpStatusCode.ServiceUnavailable);
             return context.Response.WriteAsync((reason ?? "ready") + "\n");
         });
+        Page(app, "/docs/{**path}", Guides.AnswerAsync);
         Page(app, "/", static context => context.Response.WriteAsync("kamotel\n\n/metrics  what is seen, for Prometheus\n/healthz  the process lives\n/readyz   probes are attached and the ring is read\n"));
         return app;
     }

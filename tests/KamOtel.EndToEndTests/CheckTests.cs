@@ -116,9 +116,12 @@ public sealed class CheckTests
     {
         Requirements.Bpf();
         await using KamailioServer server = await KamailioServer.Prepare("tls");
-        string[] command = await server.CommandAs(ServerName.New());
+        string name = ServerName.New();
+        string[] command = await server.CommandAs(name);
         await using RunningProgram check = RunningProgram.Start(Requirements.Binary, ["check", "--settle", "0.3", "--for", "60s", "--", .. command]);
         int[] workers = await Workers(server, check);
+        // One that takes longer to see it: when it has, the check knows it, too.
+        (await RunningProgram.Run(Requirements.Binary, ["scan", "--watch", name])).Code.ShouldBe(1);
         Libc.Send(workers[^1], Signal.SegmentationFault).ShouldBeTrue();
         Ended ended = await check.End();
         ended.Code.ShouldBe(1, ended.ToString());
