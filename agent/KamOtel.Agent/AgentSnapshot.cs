@@ -54,12 +54,18 @@ internal readonly record struct EventCount(string Kind, long Received, long Lost
 internal sealed record ProbedLibrary(string Path, ImmutableArray<string> Functions);
 
 /// <summary>Where the watch loop publishes and everybody else reads.</summary>
-internal sealed class AgentState
+internal sealed class AgentState(ServerHistories? histories = null)
 {
+    /// <summary>The loop turns every second; a longer silence means that it hangs.</summary>
+    private const long MaxSilenceMs = 5000;
+
     private TaskCompletionSource? _waiting;
     private AgentSnapshot _current = AgentSnapshot.Empty;
     private string? _notReady = "the watch loop has not started";
     private long _lastTurn;
+
+    /// <summary>What happened to the servers. Watch loop only; it is in each snapshot.</summary>
+    public ServerHistories Histories { get; } = histories ?? new();
 
     /// <summary>The latest snapshot.</summary>
     public AgentSnapshot Current => Volatile.Read(ref _current);
@@ -67,13 +73,20 @@ internal sealed class AgentState
     /// <summary>Why the agent is not ready, or null when its probes are attached.</summary>
     public string? NotReady => Volatile.Read(ref _notReady);
 
+    /// <summary>Why the agent is not ready, or does not turn any more; null when all is well.</summary>
+    public string? WhyNotReady()
+    {
+        long silence = Environment.TickCount64 - LastTurn;
+        return NotReady ?? (silence > MaxSilenceMs ? $"the watch loop has not turned for {silence / 1000} s" : null);
+    }
+
     /// <summary>Milliseconds of <see cref="Environment.TickCount64"/> when the loop last polled the ring.</summary>
     public long LastTurn => Volatile.Read(ref _lastTurn);
 
     /// <summary>Replaces the snapshot. Watch loop only.</summary>
     public void Publish(AgentSnapshot snapshot)
     {
-        Volatile.Write(ref _current, snapshot);
+        Volatile.Write(ref _current, snapshot with { History = Histories.Snapshot() });
         Tell();
     }
 

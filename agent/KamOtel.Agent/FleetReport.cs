@@ -115,7 +115,7 @@ internal sealed record InstanceSummary(
         WallClock.ToTime(server.StartedNs),
         TimeOf(server.ReadyNs),
         TimeOf(server.InspectedNs),
-        server.Ended ? TimeOf(history.EndedNs) : null,
+        server.Ended ? TimeOf(history.EndedNs ?? server.InspectedNs ?? server.StartedNs) : null,
         [.. Words.Each(server.Gaps).Select(GapSummary.Of)],
         FailedIn(server));
 
