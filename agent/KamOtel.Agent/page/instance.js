@@ -203,7 +203,7 @@ function factsView() {
         ['Program', summary.program],
         ['Kamailio', summary.kamailio],
         ['OpenSSL', summary.openssl],
-        ['tls_threads_mode', tlsThreadsMode ?? 'not in this program'],
+        ['tls_threads_mode', tlsThreadsMode ?? 'not known, or not in this version'],
         ['TLS by', tlsBackEnd],
         ['Started', summary.started && clock(summary.started)],
         ['Ready', summary.ready && clock(summary.ready)],

@@ -137,7 +137,7 @@ function holding(one) {
   if (one.holding === 'nothing') return 'holds nothing';
   if (one.holding === 'own') return `${count(one.slots.length, 'slot')} of its own`;
   if (one.inspection === null) return '? not read yet';
-  return one.inspection === 'inspected' ? '? not known' : `? could not be read: ${one.inspection}`;
+  return one.inspection === 'inspected' ? '? not known' : `? not read: ${one.inspection.replaceAll('_', ' ')}`;
 }
 
 /** A slot's letter in its colour. */
