@@ -13,9 +13,6 @@ namespace KamOtel.Agent;
 /// <summary>Composes the agent: watch loop, telemetry, HTTP.</summary>
 internal static partial class AgentHost
 {
-    /// <summary>The loop turns every second; a longer silence means that it hangs.</summary>
-    private const long MaxSilenceMs = 5000;
-
     private static readonly TimeSpan StopWithin = TimeSpan.FromSeconds(4);
 
     /// <summary>Runs until a signal comes, or the recording ends. Returns the exit code.</summary>
@@ -72,7 +69,8 @@ internal static partial class AgentHost
 
     /// <summary>The host, not started.</summary>
     /// <param name="addWatch">Registers what watches: the watch loop, or a test's own.</param>
-    public static WebApplication Build(RunOptions options, StoryPrinter? story, Action<IServiceCollection> addWatch)
+    /// <param name="origin">Where what the status page shows comes from; null for this host, watched from now on.</param>
+    public static WebApplication Build(RunOptions options, StoryPrinter? story, Action<IServiceCollection> addWatch, StatusOrigin? origin = null)
     {
         // No file is served: the default, the working directory, may be gone.
         WebApplicationBuilder builder = WebApplication.CreateEmptyBuilder(new WebApplicationOptions { ApplicationName = "kamotel", ContentRootPath = "/" });
@@ -101,15 +99,19 @@ internal static partial class AgentHost
         services.AddRoutingCore();
         services.Configure<HostOptions>(static host => host.ShutdownTimeout = StopWithin);
         services.AddSingleton(options);
-        services.AddSingleton<AgentState>();
+        // Of a recording all that is in it is shown.
+        services.AddSingleton(new AgentState(new ServerHistories(origin is null ? ServerHistories.MaxEnded : ServerHistories.MaxServers)));
         services.AddSingleton<TelemetryCounters>();
         services.AddSingleton<Exemplars>();
         services.AddSingleton<Instruments>();
         services.AddSingleton<TelemetrySink>();
+        services.AddSingleton(origin ?? new StatusOrigin(DateTimeOffset.UtcNow, [.. options.Watch], Recording: null));
+        services.AddSingleton<StatusReports>();
+        services.AddSingleton<StatusPage>();
         services.AddSingleton<IFleetSink>(provider =>
         {
-            TelemetrySink telemetry = provider.GetRequiredService<TelemetrySink>();
-            return story is null ? telemetry : new CompositeSink(story, telemetry);
+            var told = new CompositeSink(provider.GetRequiredService<AgentState>().Histories, provider.GetRequiredService<TelemetrySink>());
+            return story is null ? told : new CompositeSink(story, told);
         });
         services.AddSingleton<OtlpSettings>(static _ => OtlpSettings.FromEnvironment(Environment.GetEnvironmentVariable));
         services.AddHostedService<TelemetryExport>();
@@ -127,12 +129,17 @@ internal static partial class AgentHost
         Page(app, "/healthz", static context => context.Response.WriteAsync("alive\n"));
         Page(app, "/readyz", context =>
         {
-            string? reason = NotReady(state);
+            string? reason = state.WhyNotReady();
             context.Response.StatusCode = (int)(reason is null ? HttpStatusCode.OK : HttpStatusCode.ServiceUnavailable);
             return context.Response.WriteAsync((reason ?? "ready") + "\n");
         });
         Page(app, "/docs/{**path}", Guides.AnswerAsync);
-        Page(app, "/", static context => context.Response.WriteAsync("kamotel\n\n/metrics  what is seen, for Prometheus\n/healthz  the process lives\n/readyz   probes are attached and the ring is read\n"));
+        StatusPage page = app.Services.GetRequiredService<StatusPage>();
+        Page(app, "/page/{name}", page.AnswerAsync);
+        Page(app, "/api/fleet", page.AnswerFleetAsync);
+        Page(app, "/api/instances/{id}", page.AnswerInstanceAsync);
+        app.MapGet("/api/events", (RequestDelegate)page.StreamAsync);
+        Page(app, "/", page.AnswerAsync);
         return app;
     }
 
@@ -158,17 +165,6 @@ internal static partial class AgentHost
     /// <summary>The client says that it understands OpenMetrics, as Prometheus does: then it gets exemplars.</summary>
     private static bool TakesOpenMetrics(IEnumerable<string?> accept) =>
         accept.Any(static value => value?.Contains("application/openmetrics-text", StringComparison.OrdinalIgnoreCase) == true);
-
-    /// <summary>Why the agent is not ready, or null.</summary>
-    private static string? NotReady(AgentState state)
-    {
-        if (state.NotReady is { } reason)
-        {
-            return reason;
-        }
-        long silence = Environment.TickCount64 - state.LastTurn;
-        return silence > MaxSilenceMs ? $"the watch loop has not turned for {silence / 1000} s" : null;
-    }
 
     [LoggerMessage(Level = LogLevel.Information, Message = "listening on {Address}")]
     private static partial void Listening(ILogger logger, string address);

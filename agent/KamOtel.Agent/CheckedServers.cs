@@ -22,7 +22,7 @@ internal sealed class CheckedServers(ProcFs proc) : IFleetSink
     private readonly Dictionary<InstanceId, string> _files = [];
     private readonly List<string> _others = [];
     private readonly List<string> _vanished = [];
-    private ReplayedServers _told = new();
+    private ToldServers _told = new();
     private int _guard;
     private int _command;
     private bool _stopping;
@@ -47,7 +47,7 @@ internal sealed class CheckedServers(ProcFs proc) : IFleetSink
         _files.Clear();
         _others.Clear();
         _vanished.Clear();
-        _told = new ReplayedServers();
+        _told = new ToldServers();
         _guard = guard;
         _command = 0;
         _stopping = false;
@@ -193,7 +193,7 @@ internal sealed class CheckedServers(ProcFs proc) : IFleetSink
 
     private static bool IsWorse(InstanceSnapshot now, InstanceSnapshot before) => now.Verdict >= Verdict.Hazard && now.Verdict > before.Verdict;
 
-    private void Tell(InstanceSnapshot snapshot, Action<ReplayedServers> tell)
+    private void Tell(InstanceSnapshot snapshot, Action<ToldServers> tell)
     {
         if (_ours.Contains(snapshot.Id) && (!_stopping || !_atStop.TryGetValue(snapshot.Id, out InstanceSnapshot? before) || IsWorse(snapshot, before)))
         {

@@ -1,5 +1,4 @@
 using System.Collections.Immutable;
-using System.Text.Encodings.Web;
 using System.Text.Json;
 using System.Text.Json.Serialization;
 using KamOtel.Bpf;
@@ -60,7 +59,7 @@ internal sealed record DoctorReport(
         _ => "other",
     };
 
-    public string ToJson() => JsonSerializer.Serialize(this, DoctorJson.Readable.DoctorReport);
+    public string ToJson() => JsonSerializer.Serialize(this, ReportJson.Readable.DoctorReport);
 
     private static double? Rounded(double? nanoseconds) => nanoseconds is { } value ? Math.Round(value) : null;
 
@@ -104,15 +103,3 @@ internal sealed record ReportedEntryCost(string Instruction, double OthersNs, do
 
 /// <summary>What would be unknown, and why.</summary>
 internal sealed record ReportedUnknown(string What, string Why);
-
-[JsonSerializable(typeof(DoctorReport))]
-internal sealed partial class DoctorJson : JsonSerializerContext
-{
-    /// <summary>To be read by people, and nothing here goes into a web page as it is.</summary>
-    public static DoctorJson Readable { get; } = new(new JsonSerializerOptions
-    {
-        PropertyNamingPolicy = JsonNamingPolicy.CamelCase,
-        WriteIndented = true,
-        Encoder = JavaScriptEncoder.UnsafeRelaxedJsonEscaping,
-    });
-}

@@ -83,7 +83,7 @@ internal sealed class Instruments : IDisposable
         Gauge("kamotel.instance.verdict", "1", "1 for the verdict in force, 0 for the others; the worst of the target's instances.", ["target", "verdict"], static s =>
             s.Fleet.Instances.GroupBy(static i => i.Target).SelectMany(static t =>
             {
-                Verdict worst = t.Select(static i => i.Verdict).MaxBy(Severity);
+                Verdict worst = t.Select(static i => i.Verdict).MaxBy(Words.SeverityOf);
                 return Enum.GetValues<Verdict>().Select(v => new Sample(v == worst ? 1 : 0, t.Key, Words.Of(v)));
             })),
         Counter("kamotel.verdicts", "{verdict}", "How often an instance came to a verdict.", ["target", "verdict"], static s =>
@@ -188,14 +188,6 @@ internal sealed class Instruments : IDisposable
 
     private static Sample Info(string target, ServerFacts facts) => new(
         1, target, facts.Kamailio ?? "", facts.OpenSsl ?? "", facts.TlsBackEnd ?? "", facts.TlsThreadsMode?.ToString(System.Globalization.CultureInfo.InvariantCulture) ?? "");
-
-    /// <summary>Blindness must not hide behind a safe twin.</summary>
-    private static int Severity(Verdict verdict) => verdict switch
-    {
-        Verdict.Safe => 0,
-        Verdict.Unknown => 1,
-        _ => (int)verdict,
-    };
 
     private void AddToMeter(Instrument instrument)
     {

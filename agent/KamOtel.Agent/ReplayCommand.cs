@@ -58,7 +58,7 @@ internal static class ReplayCommand
             signal.Cancel = true;
             ending.Cancel();
         }
-        await using WebApplication app = AgentHost.Build(options, story: null, static _ => { });
+        await using WebApplication app = AgentHost.Build(options, story: null, static _ => { }, new StatusOrigin(Started: null, [], Path.GetFileName(replayed.Path)));
         AgentState state = app.Services.GetRequiredService<AgentState>();
         state.SetNotReady("the recording is being replayed");
         try
@@ -74,8 +74,9 @@ internal static class ReplayCommand
             return ExitCode.CouldNotTell;
         }
         TelemetrySink telemetry = app.Services.GetRequiredService<TelemetrySink>();
+        IFleetSink heard = app.Services.GetRequiredService<IFleetSink>();
         TelemetryCounters counters = app.Services.GetRequiredService<TelemetryCounters>();
-        var replay = new Replay(reader, told is null ? telemetry : new CompositeSink(told, telemetry));
+        var replay = new Replay(reader, told is null ? heard : new CompositeSink(told, heard));
         await Task.Run(
             () => replay.Run(() =>
             {
@@ -85,7 +86,7 @@ internal static class ReplayCommand
             CancellationToken.None);
         trace?.Finish(replay.EndNs);
         telemetry.Complete(replay.EndNs);
-        state.Publish(replay.State);
+        state.Publish(replay.State with { Replayed = replay.Servers });
         state.SetNotReady(null);
         state.Turned();
         Drain(telemetry, counters, 0, ending.Token);
@@ -94,7 +95,7 @@ internal static class ReplayCommand
         {
             foreach (string address in app.Services.GetRequiredService<IServer>().Features.Get<IServerAddressesFeature>()?.Addresses ?? [])
             {
-                await error.WriteLineAsync($"kamotel: the end of the recording is served at {address}/metrics; Ctrl-C ends it");
+                await error.WriteLineAsync($"kamotel: what the recording tells is at {address}/, its end for Prometheus at {address}/metrics; Ctrl-C ends it");
             }
             while (!ending.IsCancellationRequested)
             {
@@ -103,7 +104,7 @@ internal static class ReplayCommand
             }
         }
         await app.StopAsync(CancellationToken.None);
-        long dropped = Enum.GetValues<Signal>().Sum(signal => Enum.GetValues<DropReason>().Sum(reason => counters.Dropped(signal, reason)));
+        long dropped = counters.AllDropped;
         if (dropped > 0)
         {
             await error.WriteLineAsync($"kamotel: {dropped} items of telemetry did not reach the OTLP endpoint");

@@ -1,5 +1,4 @@
 using System.Collections.Immutable;
-using System.Text.Encodings.Web;
 using System.Text.Json;
 using System.Text.Json.Serialization;
 using KamOtel.Diagnosis;
@@ -17,7 +16,7 @@ internal sealed record ScanReport(int Schema, ImmutableArray<ScannedInstance> In
     public static ScanReport Of(IReadOnlyList<CheckResult> results) =>
         Of(results.SelectMany(static r => r.Servers)) with { Commands = [.. results.Select(CheckedCommandReport.Of)] };
 
-    public string ToJson() => JsonSerializer.Serialize(this, ScanJson.Readable.ScanReport);
+    public string ToJson() => JsonSerializer.Serialize(this, ReportJson.Readable.ScanReport);
 }
 
 /// <summary>One server.</summary>
@@ -63,7 +62,7 @@ internal sealed record ScannedSlot(
 }
 
 /// <summary>Crashes, or complaints of the memory manager, that are alike. A scan has none, as it watches nothing.</summary>
-internal sealed record ScannedFault(
+internal record ScannedFault(
     string Kind, string? Signal, string? Complaint, string Role, string? Module, string? Caller, string? Address, long Count, int LastPid)
 {
     public static ScannedFault Of(Fault fault) => new(
@@ -115,16 +114,4 @@ internal sealed record CheckedCommandReport(
         result.Stopped,
         result.Killed,
         [.. result.Servers.Select(static s => s.Root.Tgid)]);
-}
-
-[JsonSerializable(typeof(ScanReport))]
-internal sealed partial class ScanJson : JsonSerializerContext
-{
-    /// <summary>Paths are to be read by people, and nothing here goes into a web page as it is.</summary>
-    public static ScanJson Readable { get; } = new(new JsonSerializerOptions
-    {
-        PropertyNamingPolicy = JsonNamingPolicy.CamelCase,
-        WriteIndented = true,
-        Encoder = JavaScriptEncoder.UnsafeRelaxedJsonEscaping,
-    });
 }

@@ -16,26 +16,11 @@ internal sealed class StoryPrinter(TextWriter output, bool colored) : IFleetSink
     private readonly Dictionary<InstanceId, string> _advised = [];
 
     public void InstanceFound(InstanceContext instance, in Observation observation) =>
-        Print(instance, observation.TimeNs, observation.Process.Tgid, observation.Tid, instance.SinceExec ? "exec" : "found", instance.SinceExec ? $"{instance.Program}: {instance.Target}" : $"{instance.Program}, running already: {instance.Target}", Bold);
+        Print(instance, observation.TimeNs, observation.Process.Tgid, observation.Tid, instance.SinceExec ? "exec" : "found", Sentences.OfFound(instance), Bold);
 
     public void Call(InstanceContext instance, in Observation observation, in CallContext call)
     {
-        string key = observation.Kind switch
-        {
-            ObservationKind.InitLocal => $"key at 0x{observation.KeyAddress:x}",
-            ObservationKind.CleanLocal => "all _ex slots",
-            _ => observation.Key is { } k ? $"key {k}" : "key unread",
-        };
-        string value = call.Value switch
-        {
-            SlotValueKind.Pointer => $" = 0x{observation.Value:x}",
-            SlotValueKind.Sentinel => " = -1 (sentinel)",
-            SlotValueKind.Null => " = null (cleared)",
-            _ => "",
-        };
-        string when = $"{(observation.MainThread ? "Thread#1" : "thread  ")} {Words.Of(call.Phase),-11} {Words.Of(call.Role),-8}";
-        bool telling = observation.MainThread && call is { Phase: CallPhase.BeforeFork, Value: SlotValueKind.Pointer };
-        Print(instance, observation.TimeNs, observation.Process.Tgid, observation.Tid, Words.Of(observation.Kind), $"{when} {key}{value}{(call.ReplacesInherited ? ", replaces the inherited one" : "")}", telling ? Yellow : "");
+        Print(instance, observation.TimeNs, observation.Process.Tgid, observation.Tid, Words.Of(observation.Kind), Sentences.Of(in observation, in call), Sentences.IsTelling(in observation, in call) ? Yellow : "");
     }
 
     /// <summary>Only where something is stored: who makes keys and ends them matters to nobody.</summary>
@@ -43,44 +28,37 @@ internal sealed class StoryPrinter(TextWriter output, bool colored) : IFleetSink
     {
         if (call is { Kind: ObservationKind.SetLocal or ObservationKind.SetLocalEx, Key: { } key })
         {
-            Print(instance, call.TimeNs, call.Process.Tgid, call.Tid, "author", $"key {key}: {AuthorOf(in call, chain)}", chain.Author is null ? Dim : "");
+            Print(instance, call.TimeNs, call.Process.Tgid, call.Tid, "author", $"key {key}: {Sentences.OfAuthor(in call, chain)}", chain.Author is null ? Dim : "");
         }
     }
 
     /// <summary>Each module: the last one is where a server hangs that does not get ready.</summary>
     public void Entered(InstanceContext instance, in Observation observation, StartStep step, string? module)
     {
-        string? text = step switch
-        {
-            StartStep.Modules => "initialises its modules",
-            StartStep.Module => $"initialises {module}",
-            StartStep.ModulesDone => "modules are initialised",
-            _ => null,
-        };
-        if (text is not null)
+        if (Sentences.Of(step, module) is { } text)
         {
             Print(instance, observation.TimeNs, observation.Process.Tgid, observation.Tid, "step", text, Dim);
         }
     }
 
     public void Forked(InstanceContext instance, in Observation observation, ProcessRole? role) =>
-        Print(instance, observation.TimeNs, observation.Process.Tgid, observation.Tid, "fork", $"{(role is { } known ? Words.Of(known) : "child")} {observation.Other.Tgid}", Dim);
+        Print(instance, observation.TimeNs, observation.Process.Tgid, observation.Tid, "fork", Sentences.OfFork(in observation, role), Dim);
 
     public void Exited(InstanceContext instance, in Observation observation, ProcessRole role) =>
-        Print(instance, observation.TimeNs, observation.Process.Tgid, observation.Tid, "exit", $"{Words.Of(role)}: {Words.OfStatus(observation.Status)}", (observation.Status & 0x7f) is not 0 and not 15 ? Red : Dim);
+        Print(instance, observation.TimeNs, observation.Process.Tgid, observation.Tid, "exit", Sentences.OfExit(in observation, role), (observation.Status & 0x7f) is not 0 and not 15 ? Red : Dim);
 
     public void Crashed(InstanceContext instance, Crash crash, ImmutableArray<Fault> faults) =>
-        Print(instance, crash.TimeNs, crash.Process.Tgid, crash.Tid ?? crash.Process.Tgid, "crash", $"{Words.Of(crash)}{(crash.Module is null ? $"; in which module is not known: {crash.Chain.WhyUnknown}" : "")}; last OpenSSL call: {Words.OfPast(crash)}", Red);
+        Print(instance, crash.TimeNs, crash.Process.Tgid, crash.Tid ?? crash.Process.Tgid, "crash", Sentences.Of(crash), Red);
 
     public void Complained(InstanceContext instance, in Observation observation, Complaint complaint, in ComplaintContext context, ImmutableArray<Fault> faults) =>
         Print(instance, observation.TimeNs, observation.Process.Tgid, observation.Tid, "complaint", Words.Of(complaint, in context), complaint.IsDamage ? Red : Yellow);
 
     public void Ready(InstanceContext instance, InstanceSnapshot snapshot) =>
-        Print(instance, snapshot.ReadyNs ?? instance.StartedNs, snapshot.Root.Tgid, snapshot.Root.Tgid, "ready", $"{snapshot.Processes.Count(static p => p.Role == ProcessRole.Worker)} workers; {snapshot.MainThreadCallsBeforeFork} set_local calls in Thread#1 of root before the first fork", Bold);
+        Print(instance, snapshot.ReadyNs ?? instance.StartedNs, snapshot.Root.Tgid, snapshot.Root.Tgid, "ready", Sentences.OfReady(snapshot), Bold);
 
     public void VerdictChanged(InstanceContext instance, InstanceSnapshot snapshot, Verdict before, ulong timeNs)
     {
-        Print(instance, timeNs: null, snapshot.Root.Tgid, snapshot.Root.Tgid, "verdict", $"{Words.Of(snapshot.Verdict)}: {snapshot.Reason}", snapshot.Verdict switch
+        Print(instance, timeNs: null, snapshot.Root.Tgid, snapshot.Root.Tgid, "verdict", Sentences.OfVerdict(snapshot), snapshot.Verdict switch
         {
             Verdict.Safe => Green,
             Verdict.Unknown => Dim,
@@ -99,29 +77,15 @@ internal sealed class StoryPrinter(TextWriter output, bool colored) : IFleetSink
     }
 
     public void Confirmed(InstanceContext instance, InstanceSnapshot snapshot, ulong windowNs, ulong timeNs) =>
-        Print(instance, timeNs: null, snapshot.Root.Tgid, snapshot.Root.Tgid, "confirm", $"shared slots were used {snapshot.SharedUses.Sum(static u => u.Count)} times in {windowNs / 1e9:0.0} s, by {snapshot.SharedUses.Select(static u => u.Process).Distinct().Count()} of {snapshot.Processes.Length} processes{(snapshot.SharedUses.IsEmpty ? ": the server was idle, the hazard is the same" : "")}", Red);
+        Print(instance, timeNs: null, snapshot.Root.Tgid, snapshot.Root.Tgid, "confirm", Sentences.OfConfirmed(snapshot, windowNs), Red);
 
     public void GapFound(InstanceContext instance, CoverageGaps gap, string detail, ulong timeNs) =>
-        Print(instance, timeNs: null, instance.Id.Tgid, instance.Id.Tgid, "gap", $"{Words.Of(gap)}: {detail}", Yellow);
+        Print(instance, timeNs: null, instance.Id.Tgid, instance.Id.Tgid, "gap", Sentences.Of(gap, detail), Yellow);
 
     public void InstanceEnded(InstanceContext instance, in Observation observation)
     {
         _ = _advised.Remove(instance.Id);
         Print(instance, observation.TimeNs, observation.Process.Tgid, observation.Tid, "ended", instance.Target, Bold);
-    }
-
-    /// <summary><c>db_postgres through libpq → libssl, asked by htable (err_state)</c>.</summary>
-    private static string AuthorOf(in Observation call, CallChain chain)
-    {
-        if (chain.Author is not { } author)
-        {
-            return $"unknown: {chain.WhyUnknown}";
-        }
-        string[] libraries = [.. chain.Path.SkipWhile(name => name != author).Skip(1)];
-        string through = libraries.Length > 0 ? $" through {string.Join(" → ", libraries)}" : "";
-        string asked = chain.AskedBy is not { } by ? ", who asked is not known" : by != author ? $", asked by {by}" : "";
-        string slot = SlotNames.Of(chain, call.Value) is { } name ? $" ({name})" : "";
-        return $"{author}{through}{asked}{slot}";
     }
 
     private void Print(InstanceContext instance, ulong? timeNs, int pid, int tid, string what, string text, string style)

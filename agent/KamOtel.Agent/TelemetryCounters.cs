@@ -34,6 +34,9 @@ internal sealed class TelemetryCounters
 
     public long Dropped(Signal signal, DropReason reason) => Volatile.Read(ref _dropped[((int)signal * 2) + (int)reason]);
 
+    /// <summary>Items of all kinds that did not leave.</summary>
+    public long AllDropped => Enum.GetValues<Signal>().Sum(signal => Enum.GetValues<DropReason>().Sum(reason => Dropped(signal, reason)));
+
     /// <summary>Items that the SDK has and neither exported nor dropped yet.</summary>
     public long InFlight(Signal signal) =>
         Volatile.Read(ref _offered[(int)signal]) - Exported(signal) - Dropped(signal, DropReason.ExportFailed);

@@ -53,6 +53,37 @@ internal static class Words
 
     public static string Of(CoverageGaps gap) => Snake(gap.ToString());
 
+    public static string Of(Severity severity) => Snake(severity.ToString());
+
+    /// <summary>The gaps one by one.</summary>
+    public static IEnumerable<CoverageGaps> Each(CoverageGaps gaps) =>
+        Enum.GetValues<CoverageGaps>().Where(gap => gap != CoverageGaps.None && gaps.HasFlag(gap));
+
+    /// <summary>What a gap is, for people.</summary>
+    public static string MeaningOf(CoverageGaps gap) => gap switch
+    {
+        CoverageGaps.StartedBefore => "the server ran before the agent did",
+        CoverageGaps.LibraryLate => "a libcrypto was mapped before its probes were attached",
+        CoverageGaps.EventsLost => "the kernel side had to drop events",
+        CoverageGaps.ProbeFailed => "a libcrypto could not be probed",
+        CoverageGaps.NoLibrary => "no libcrypto was seen in the server",
+        CoverageGaps.KeyUnread => "a key could not be read at a call",
+        CoverageGaps.LedgerFull => "a process had more slots or threads than are kept",
+        CoverageGaps.ForkMissed => "a process appeared without its fork having been seen",
+        _ => Of(gap),
+    };
+
+    /// <summary>The order of verdicts for people, the worst last. Blindness must not hide behind a safe twin.</summary>
+    public static int SeverityOf(Verdict verdict) => verdict switch
+    {
+        Verdict.Safe => 0,
+        Verdict.Unknown => 1,
+        _ => (int)verdict,
+    };
+
+    /// <summary>Why nobody is named for a shared slot when there is no stack at all.</summary>
+    public const string CallNotSeen = "the call that set it was not seen";
+
     /// <summary>How a crash reads: <c>worker died of signal 11 (SIGSEGV) in tls</c>.</summary>
     public static string Of(Crash crash) =>
         $"{Of(crash.Role)} died of {OfStatus(crash.Signal)}{(crash.Module is { } module ? $" in {module}" : "")}";

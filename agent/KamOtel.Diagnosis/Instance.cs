@@ -211,11 +211,12 @@ internal sealed class Instance(InstanceContext context)
         : Conclusion is { } conclusion && conclusion.Shared.Any(s => s.Holders.Contains(process.Id)) ? Holding.Shared
         : inspection.MainThreadSlots.Any(inspection.IsOpenSsl) ? Holding.Own : Holding.Nothing;
 
-    private static ImmutableArray<SlotSnapshot> Slots(TrackedProcess process) =>
+    private ImmutableArray<SlotSnapshot> Slots(TrackedProcess process) =>
     [
         .. process.MainThreadSlots
             .OrderBy(static s => s.Key.Extended).ThenBy(static s => s.Key.Key).ThenBy(static s => s.Key.Context)
-            .Select(static s => new SlotSnapshot(s.Key, s.Value.Value, s.Value.Inherited, s.Value.SetNs)),
+            // The keys of OpenSSL 3.6 are numbers of its own.
+            .Select(s => new SlotSnapshot(s.Key, s.Value.Value, s.Value.Inherited, s.Value.SetNs) { Name = s.Key.Extended ? null : Origins.NameOf(s.Key.Key) }),
     ];
 
     /// <summary>It is the root, or the root would move down to it if those above it ended.</summary>

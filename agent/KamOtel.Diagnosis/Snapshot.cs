@@ -118,6 +118,9 @@ public sealed record ProcessSnapshot(
 /// <param name="SetNs">Boot time of the call that set it, in nanoseconds (in the process that made it).</param>
 public sealed record SlotSnapshot(SlotKey Key, ulong Value, bool Inherited, ulong SetNs)
 {
+    /// <summary>What OpenSSL keeps in it, such as <c>err_state</c>; null when no stack showed it.</summary>
+    public string? Name { get; init; }
+
     /// <summary>It holds a pointer, not the sentinel.</summary>
     public bool IsPointer => SlotValue.KindOf(Value) == SlotValueKind.Pointer;
 }

@@ -5,12 +5,12 @@ using KamOtel.Tests.Diagnosis;
 namespace KamOtel.Tests.Agent;
 
 /// <summary>Which servers of a recording are told, and as what.</summary>
-public sealed class ReplayedServersTests
+public sealed class ToldServersTests
 {
-    private readonly ReplayedServers _servers = new();
+    private readonly ToldServers _servers = new();
     private readonly Fleet _fleet;
 
-    public ReplayedServersTests() => _fleet = new Fleet(new FleetOptions(), _servers);
+    public ToldServersTests() => _fleet = new Fleet(new FleetOptions(), _servers);
 
     [Fact]
     public void A_look_at_the_configuration_is_no_server()
