@@ -49,7 +49,7 @@ public sealed class AgentHostTests
         using HttpResponseMessage posted = await client.PostAsync(new Uri("/metrics", UriKind.Relative), content: null, TestContext.Current.CancellationToken);
         posted.StatusCode.ShouldBe(HttpStatusCode.MethodNotAllowed);
         posted.Headers.Server.ShouldBeEmpty();
-        (await Get(client, "/")).Body.ShouldContain("/metrics");
+        (await Get(client, "/nothing")).Status.ShouldBe(HttpStatusCode.NotFound);
     }
 
     [Theory]
