@@ -149,7 +149,7 @@ internal sealed class ServerHistories(int maxEnded = ServerHistories.MaxEnded) :
             return;
         }
         server.EndedNs = observation.TimeNs;
-        Add(instance, new Moment(observation.TimeNs, "ended", Severity.Info, observation.Process.Tgid, instance.Target));
+        Add(instance, new Moment(observation.TimeNs, "ended", Severity.Info, observation.Process.Tgid, $"the server ended: {Words.OfStatus(observation.Status)}"));
         _ended.Enqueue(instance.Id);
         while (_ended.Count > maxEnded)
         {

@@ -92,7 +92,7 @@ public sealed class PageTests(PageBrowser browser) : IClassFixture<PageBrowser>
             {
                 try
                 {
-                    return (await client.GetStringAsync(new Uri("/api/fleet", UriKind.Relative))).Contains(server.Configuration, StringComparison.Ordinal);
+                    return (await client.GetStringAsync(new Uri("/api/fleet", UriKind.Relative))).Contains($"\"target\":\"{name}\"", StringComparison.Ordinal);
                 }
                 catch (HttpRequestException)
                 {
@@ -103,14 +103,14 @@ public sealed class PageTests(PageBrowser browser) : IClassFixture<PageBrowser>
             state: agent.ToString);
         await using ShownPage shown = await browser.Open(address, width: 390);
 
-        ILocator row = shown.Page.Locator("tr", new() { HasTextString = server.Configuration });
+        ILocator row = shown.Page.Locator("tr", new() { HasTextString = name });
         await row.WaitForAsync();
         (await row.Locator(".badge").InnerTextAsync()).ShouldBe("unknown");
         (await row.Locator(".shared").InnerTextAsync()).ShouldContain("not known");
         (await row.Locator(".badge use").GetAttributeAsync("href")).ShouldBe("#unknown");
         await shown.ShouldBeAccessible("blind");
         await row.GetByRole(AriaRole.Link).ClickAsync();
-        await shown.Says(".headline h1", server.Configuration);
+        await shown.Says(".headline h1", name);
         await shown.Says(".row[data-holding=unknown]", "?");
         (await shown.Page.Locator(".gaps li").CountAsync()).ShouldBeGreaterThan(0);
         await shown.ShouldBeAccessible("blind-server");
