@@ -13,6 +13,9 @@ namespace KamOtel.Agent;
 /// <summary>Composes the agent: watch loop, telemetry, HTTP.</summary>
 internal static partial class AgentHost
 {
+    /// <summary>By it an agent is known; the version is nobody's business who only connects.</summary>
+    public const string ServerHeader = "kamotel";
+
     private static readonly TimeSpan StopWithin = TimeSpan.FromSeconds(4);
 
     /// <summary>Runs until a signal comes, or the recording ends. Returns the exit code.</summary>
@@ -120,6 +123,11 @@ internal static partial class AgentHost
         WebApplication app = builder.Build();
         Instruments instruments = app.Services.GetRequiredService<Instruments>();
         AgentState state = app.Services.GetRequiredService<AgentState>();
+        app.Use(static (context, next) =>
+        {
+            context.Response.Headers.Server = ServerHeader;
+            return next(context);
+        });
         Page(app, "/metrics", async context =>
         {
             bool openMetrics = TakesOpenMetrics(context.Request.Headers.Accept);

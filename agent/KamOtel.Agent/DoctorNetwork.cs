@@ -92,7 +92,8 @@ internal sealed class DoctorNetwork(RunOptions options, Func<string, string?> en
         using var client = new HttpClient { Timeout = Patience, MaxResponseContentBufferSize = 4096 };
         try
         {
-            return (await client.GetStringAsync(new Uri($"http://{new IPEndPoint(host, address.Port)}/"))).StartsWith("kamotel\n", StringComparison.Ordinal);
+            using HttpResponseMessage answer = await client.GetAsync(new Uri($"http://{new IPEndPoint(host, address.Port)}/healthz"));
+            return answer.Headers.Server.ToString() == AgentHost.ServerHeader;
         }
         catch (Exception e) when (e is HttpRequestException or TaskCanceledException)
         {
