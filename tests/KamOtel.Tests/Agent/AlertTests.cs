@@ -19,6 +19,13 @@ public sealed partial class AlertTests
     public void Promtool_has_nothing_to_say_against_the_rules() =>
         Tools.Run("promtool", "check", "rules", Path.Combine(Repository.Root, PrometheusRules.Plain.Path)).ShouldContain($"SUCCESS: {All.Count()} rules found");
 
+    [Fact]
+    public void The_example_has_the_job_that_the_alerts_suppose()
+    {
+        Value(Items(Load(Prometheus + "scrape.example.yaml"), "scrape_configs").ShouldHaveSingleItem(), "job_name").ShouldBe(Alerts.Job);
+        Tools.Run("promtool", "check", "config", "--syntax-only", Path.Combine(Repository.Root, Prometheus, "scrape.example.yaml")).ShouldContain("SUCCESS");
+    }
+
     [Theory]
     [InlineData("kamotel.rules.test.yaml")]
     [InlineData("kamotel.texts.test.yaml")]
