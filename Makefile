@@ -57,7 +57,7 @@ corpus: build setup-test ## Record tests/corpus anew from real servers (root)
 
 bench: setup-build ## Measure, print the figures side by side and write out/bench.json (root)
 	@dotnet build tests/KamOtel.Benchmarks -c Release -v q --nologo -clp:NoSummary
-	@tests/KamOtel.Benchmarks/bin/Release/net10.0/KamOtel.Benchmarks
+	@tests/KamOtel.Benchmarks/bin/Release/net10.0/KamOtel.Benchmarks $(ARGS)
 
 fuzz: setup-build ## Spoil what the unwinder reads, INPUTS times or for SECONDS
 	@dotnet build tests/KamOtel.Fuzz -c Release -v q --nologo -clp:NoSummary

@@ -15,12 +15,22 @@ internal sealed class Build : IDisposable
     public static string Libcrypto => "libcrypto.so.3";
 
     /// <summary>Compiles a target under a name of its own, by which it is watched.</summary>
-    public string Compile(string target, string name)
+    /// <param name="options">Further options of the compiler.</param>
+    public string Compile(string target, string name, params string[] options)
     {
         string program = Path.Combine(_folder, name);
-        using Process compiler = Process.Start("gcc", ["-O2", "-o", program, Path.Combine(Repository, "tests", "targets", target), "-ldl", "-lpthread"]);
+        using Process compiler = Process.Start("gcc", ["-O2", "-o", program, Path.Combine(Repository, "tests", "targets", target), "-ldl", "-lpthread", .. options]);
         compiler.WaitForExit();
         return compiler.ExitCode == 0 ? program : throw new InvalidOperationException($"{target} cannot be compiled");
+    }
+
+    /// <summary>Where the loader finds that library.</summary>
+    public static string FindLibrary()
+    {
+        using Process linker = Process.Start(new ProcessStartInfo("ldconfig", ["-p"]) { UseShellExecute = false, RedirectStandardOutput = true })!;
+        string line = linker.StandardOutput.ReadToEnd().Split('\n').First(static l => l.TrimStart().StartsWith(Libcrypto + " ", StringComparison.Ordinal));
+        linker.WaitForExit();
+        return line.Split("=> ")[1].Trim();
     }
 
     /// <summary>Starts a program whose input and output are spoken to.</summary>

@@ -2,8 +2,21 @@ using System.Text.Json;
 using System.Text.Json.Nodes;
 using KamOtel.Benchmarks;
 
-// Figures of one run, side by side: a machine's noise is in all of them alike. Printed, and written to a file.
-string file = args.Length > 0 ? args[0] : Path.Combine(Build.Repository, "out", "bench.json");
+// Figures of one run, side by side: a machine's noise is in all of them alike. Printed, and written to out/bench.json.
+// With names only those are measured, and the file has only those.
+var benches = new Dictionary<string, Func<Build, JsonObject>>(StringComparer.Ordinal)
+{
+    ["inspection"] = InspectionBench.Run,
+    ["confirm"] = ConfirmBench.Run,
+    ["stacks"] = StackBench.Run,
+    ["ring"] = RingBench.Run,
+    ["unwind"] = static _ => UnwindBench.Run(),
+};
+if (args.FirstOrDefault(name => !benches.ContainsKey(name)) is { } unknown)
+{
+    await Console.Error.WriteLineAsync($"bench: there is no {unknown}; there is {string.Join(", ", benches.Keys)}");
+    return 64;
+}
 if (!Environment.IsPrivilegedProcess)
 {
     await Console.Error.WriteLineAsync("bench: root is needed to load eBPF programs");
@@ -13,11 +26,12 @@ if (!Environment.IsPrivilegedProcess)
 var report = new JsonObject();
 using (var build = new Build())
 {
-    report["inspection"] = InspectionBench.Run(build);
-    report["confirm"] = ConfirmBench.Run(build);
-    report["stacks"] = StackBench.Run(build);
-    report["unwind"] = UnwindBench.Run();
+    foreach ((string name, Func<Build, JsonObject> run) in benches.Where(bench => args.Length == 0 || args.Contains(bench.Key)))
+    {
+        report[name] = run(build);
+    }
 }
+string file = Path.Combine(Build.Repository, "out", "bench.json");
 _ = Directory.CreateDirectory(Path.GetDirectoryName(file)!);
 await File.WriteAllTextAsync(file, report.ToJsonString(new JsonSerializerOptions { WriteIndented = true }) + "\n");
 Console.WriteLine($"\nwritten to {file}");

@@ -20,7 +20,7 @@ internal static class StackBench
     {
         string name = $"ks{Environment.ProcessId}";
         string program = build.Compile("sets.c", name);
-        string path = FindLibrary();
+        string path = Build.FindLibrary();
         var result = new JsonObject();
         Console.WriteLine("\nCRYPTO_THREAD_set_local before the first fork, µs a call\n  bytes of stack   probe alone   with the copy");
         foreach (int depth in new[] { 1_000, 10_000, 60_000 })
@@ -54,14 +54,6 @@ internal static class StackBench
             };
         }
         return result;
-    }
-
-    private static string FindLibrary()
-    {
-        using Process linker = Process.Start(new ProcessStartInfo("ldconfig", ["-p"]) { UseShellExecute = false, RedirectStandardOutput = true })!;
-        string line = linker.StandardOutput.ReadToEnd().Split('\n').First(static l => l.TrimStart().StartsWith(Build.Libcrypto + " ", StringComparison.Ordinal));
-        linker.WaitForExit();
-        return line.Split("=> ")[1].Trim();
     }
 
     /// <summary>Counts the stacks.</summary>

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
  * What a call costs: waits for a line on standard input, asks a libcrypto for a thread-local value
- * COUNT times, says the nanoseconds of one call, and so on until its input ends.
+ * COUNT times, or sets it, says the nanoseconds of one call, and so on until its input ends.
  *
- *   loop LIBRARY COUNT
+ *   loop LIBRARY COUNT [set]
  */
 #include <dlfcn.h>
 #include <stdio.h>
@@ -30,19 +30,27 @@ int main(int argc, char **argv)
 		return 65;
 	int (*init)(unsigned int *, void (*)(void *));
 	void *(*get)(unsigned int *);
+	int (*set)(unsigned int *, void *);
 	*(void **)&init = dlsym(library, "CRYPTO_THREAD_init_local");
 	*(void **)&get = dlsym(library, "CRYPTO_THREAD_get_local");
-	if (!init || !get || !init(&key, NULL))
+	*(void **)&set = dlsym(library, "CRYPTO_THREAD_set_local");
+	if (!init || !get || !set || !init(&key, NULL))
 		return 66;
 	long count = atol(argv[2]);
+	int sets = argc > 3;
 
 	printf("key %u\n", key);
 	fflush(stdout);
 	while (fgets(line, sizeof(line), stdin)) {
 		double start = now();
 
-		for (long i = 0; i < count; i++)
-			get(&key);
+		if (sets) {
+			for (long i = 1; i <= count; i++)
+				set(&key, (void *)i);
+		} else {
+			for (long i = 0; i < count; i++)
+				get(&key);
+		}
 		printf("%.1f\n", (now() - start) / count);
 		fflush(stdout);
 	}
