@@ -37,6 +37,37 @@ internal sealed class Build : IDisposable
     public static Process Start(string program, params string[] arguments) =>
         Process.Start(new ProcessStartInfo(program, arguments) { UseShellExecute = false, RedirectStandardInput = true, RedirectStandardOutput = true })!;
 
+    /// <summary>Starts a program and returns when it says that it is ready; what else it says is thrown away.</summary>
+    public static Process StartAndWait(string program, string[] arguments, Func<string, bool> ready, bool onError)
+    {
+        var process = Process.Start(new ProcessStartInfo(program, arguments) { UseShellExecute = false, RedirectStandardOutput = true, RedirectStandardError = true })!;
+        var said = new TaskCompletionSource(TaskCreationOptions.RunContinuationsAsynchronously);
+        void Heard(object sender, DataReceivedEventArgs line)
+        {
+            if (line.Data is null || ready(line.Data))
+            {
+                _ = said.TrySetResult();
+            }
+        }
+        process.OutputDataReceived += onError ? static (_, _) => { } : Heard;
+        process.ErrorDataReceived += onError ? Heard : static (_, _) => { };
+        process.BeginOutputReadLine();
+        process.BeginErrorReadLine();
+        said.Task.Wait();
+        return !process.HasExited ? process : throw new InvalidOperationException($"{program} ended with {process.ExitCode}");
+    }
+
+    /// <summary>Ends it by SIGINT, as a terminal would.</summary>
+    public static void End(Process process)
+    {
+        using (Process kill = Process.Start("kill", ["-INT", $"{process.Id}"]))
+        {
+            kill.WaitForExit();
+        }
+        process.WaitForExit();
+        process.Dispose();
+    }
+
     /// <summary>The middle of some figures.</summary>
     public static double Median(IEnumerable<double> figures)
     {

@@ -9,6 +9,7 @@ var benches = new Dictionary<string, Func<Build, JsonObject>>(StringComparer.Ord
     ["inspection"] = InspectionBench.Run,
     ["confirm"] = ConfirmBench.Run,
     ["stacks"] = StackBench.Run,
+    ["handshakes"] = HandshakeBench.Run,
     ["ring"] = RingBench.Run,
     ["unwind"] = static _ => UnwindBench.Run(),
 };
