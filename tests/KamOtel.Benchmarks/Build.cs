@@ -24,6 +24,14 @@ internal sealed class Build : IDisposable
         return compiler.ExitCode == 0 ? program : throw new InvalidOperationException($"{target} cannot be compiled");
     }
 
+    /// <summary>Copies a file into the folder.</summary>
+    public string Copy(string file, string name)
+    {
+        string copy = Path.Combine(_folder, name);
+        File.Copy(file, copy);
+        return copy;
+    }
+
     /// <summary>Where the loader finds that library.</summary>
     public static string FindLibrary()
     {

@@ -10,6 +10,7 @@ var benches = new Dictionary<string, Func<Build, JsonObject>>(StringComparer.Ord
     ["confirm"] = ConfirmBench.Run,
     ["stacks"] = StackBench.Run,
     ["handshakes"] = HandshakeBench.Run,
+    ["agent"] = AgentBench.Run,
     ["ring"] = RingBench.Run,
     ["unwind"] = static _ => UnwindBench.Run(),
 };
