@@ -53,6 +53,9 @@ public sealed unsafe class KernelSide : IRecordHandler, IDisposable
     /// <summary>The kind of a stack: its losses are calls that came without one, not lost calls.</summary>
     public const int StackKind = Events.Stack;
 
+    /// <summary>How long calls may gather in the ring before they are taken, in milliseconds.</summary>
+    private const int GatherMs = 1;
+
     private const string KernelTypes = "/sys/kernel/btf/vmlinux";
 
     private static readonly Dictionary<string, string> Programs = new(StringComparer.Ordinal)
@@ -82,6 +85,8 @@ public sealed unsafe class KernelSide : IRecordHandler, IDisposable
     private int _wake = -1;
     private BpfLink? _allThreads;
     private IObservationHandler? _handler;
+    private bool _callsCame;
+    private bool _othersCame;
 
     private KernelSide(BpfObject loaded, bool forInspection, string? refused)
     {
@@ -444,6 +449,12 @@ public sealed unsafe class KernelSide : IRecordHandler, IDisposable
         ArgumentNullException.ThrowIfNull(handler);
         fixed (Libc.PollFd* fds = _poll)
         {
+            if (_callsCame && !_othersCame && timeoutMs != 0)
+            {
+                // A server under load: they come one by one, and each would be a turn of its own. While some wait the ring
+                // wakes nobody for more. New mappings are not kept waiting: their probes must be in time.
+                _ = Libc.poll(fds + 1, (nuint)_poll.Length - 1, GatherMs);
+            }
             // EINTR is as good as a wake-up.
             _ = Libc.poll(fds, (nuint)_poll.Length, timeoutMs);
         }
@@ -457,6 +468,7 @@ public sealed unsafe class KernelSide : IRecordHandler, IDisposable
     {
         ArgumentNullException.ThrowIfNull(handler);
         _handler = handler;
+        _callsCame = _othersCame = false;
         // The ring first: a mapping of a process says nothing until its exec is known.
         _ = _ring?.Consume();
         _mappings?.Consume(new CountedMappings(this, handler));
@@ -484,6 +496,9 @@ public sealed unsafe class KernelSide : IRecordHandler, IDisposable
             return;
         }
         _received[(int)observation.Kind]++;
+        bool plainCall = observation.Kind is >= ObservationKind.InitLocal and <= ObservationKind.CleanLocal && !observation.HasStack;
+        _callsCame |= plainCall;
+        _othersCame |= !plainCall;
         if (observation.Kind == ObservationKind.FatalSignal)
         {
             ref readonly Events.FatalSignalRecord fatal = ref Events.FatalSignalOf(record);
