@@ -87,23 +87,28 @@ static __always_inline void copy_registers(__u64 *to, struct pt_regs *regs)
 #endif
 }
 
-/* `room` chunks are reserved; it is a constant wherever this is called. */
+/*
+ * `room` chunks are reserved; it is a constant wherever this is called. The verifier walks through
+ * the loop turn by turn, and through each way of a branch in it: so it has one, and not three.
+ */
 static __always_inline void copy_stack(struct kamotel_stack *stack,
 				       const struct stack_extent *extent, __u32 room)
 {
 	__u8 *bytes = (__u8 *)(stack + 1);
-	__u32 inner = extent->chunks - extent->in_outer;
+	__s64 inner = extent->chunks - extent->in_outer;
+	__u64 gap = extent->outer - (extent->start + inner * KAMOTEL_CHUNK_SIZE);
 	__u64 holes = 0;
 
 	for (__u32 i = 0; i < room; i++) {
-		__u64 from = i < inner ? extent->start + i * KAMOTEL_CHUNK_SIZE
-				       : extent->outer + (i - inner) * KAMOTEL_CHUNK_SIZE;
+		__u64 beyond_inner = (__u64)((inner - 1 - (__s64)i) >> 63); /* all ones, or zero */
+		__u64 from = extent->start + i * KAMOTEL_CHUNK_SIZE + (gap & beyond_inner);
+		long error;
 
 		if (i >= extent->chunks)
 			break;
-		if (bpf_probe_read_user(bytes + i * KAMOTEL_CHUNK_SIZE, KAMOTEL_CHUNK_SIZE,
-					(void *)from))
-			holes |= 1ULL << i;
+		error = bpf_probe_read_user(bytes + i * KAMOTEL_CHUNK_SIZE, KAMOTEL_CHUNK_SIZE,
+					    (void *)from);
+		holes |= (__u64)error >> 63 << i;
 	}
 	stack->start = extent->start;
 	stack->outer = extent->outer;
