@@ -121,6 +121,7 @@ internal static class CommandLine
             Scan(output, error),
             Check(output, error),
             DoctorOf(output, error),
+            Drill(output, error),
             Record(output, error),
             Replay(output, error),
             CompletionOf(output),
@@ -147,6 +148,7 @@ internal static class CommandLine
         "record" => RecordEpilog,
         "replay" => ReplayEpilog,
         "doctor" => DoctorCommand.Epilog,
+        "drill" => DrillCommand.Epilog,
         "completion" => CompletionEpilog,
         "man" => ManEpilog,
         _ => "",
@@ -242,6 +244,25 @@ internal static class CommandLine
             return DoctorCommand.RunAsync(settings.Load(parsed), parsed.GetValue(json), colored, output, error);
         });
         return doctor;
+    }
+
+    private static Command Drill(TextWriter output, TextWriter error)
+    {
+        var agent = new Option<string>("--agent") { Description = "the agent that shall see it (default http://127.0.0.1:9464)", HelpName = "URL" };
+        var held = new Option<string>("--for") { Description = "how long the hazard is held: a number with ms, s, m or h (default: until it is seen, 30s at most)", HelpName = "DURATION" };
+        var name = new Option<string>("--name") { Description = "what the server's program is called: a name that the agent watches (default kamailio)", HelpName = "NAME" };
+        var json = new Option<bool>("--json") { Description = "print a JSON document, and nothing else on standard output" };
+        var drill = new Command("drill", "Start a harmless server with a hazard, and see that the agent tells it.") { agent, held, name, json };
+        drill.SetAction((parsed, cancellation) => DrillCommand.RunAsync(
+            new DrillOptions(
+                DrillCommand.AddressOf(parsed.GetValue(agent) ?? "http://127.0.0.1:9464"),
+                Quantity.Time("--for", parsed.GetValue(held)),
+                DrillCommand.NameOf(parsed.GetValue(name) ?? "kamailio"),
+                parsed.GetValue(json)),
+            output,
+            error,
+            cancellation));
+        return drill;
     }
 
     private static Command Record(TextWriter output, TextWriter error)

@@ -13,6 +13,7 @@ namespace KamOtel.Agent;
 [JsonSerializable(typeof(BeatReport))]
 [JsonSerializable(typeof(GoneReport))]
 [JsonSerializable(typeof(ErrorReport))]
+[JsonSerializable(typeof(DrillReport))]
 internal sealed partial class ReportJson : JsonSerializerContext
 {
     /// <summary>For standard output: paths are to be read by people, and nothing there goes into a web page as it is.</summary>
