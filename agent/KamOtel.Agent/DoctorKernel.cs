@@ -117,7 +117,7 @@ internal sealed class DoctorKernel(RunOptions options, Capabilities own)
         }
         catch (BpfException e)
         {
-            string thing = kind == ProgramKind.Uprobe ? "uprobes" : "programs";
+            string thing = kind != ProgramKind.Uprobe ? "programs" : KernelSide.HasUprobeMulti ? "uprobes" : "older_uprobes";
             return Finding.Failed(id, Reason(e), $"{serves}; the program cannot be attached", Remedy(e, thing), BrokenByAttach(program));
         }
         finally
