@@ -47,6 +47,7 @@ public sealed class DocumentationTests
         string[] told = [.. Section("docs/security.md", "| capability | for | without it stops |").Select(static line => line.Split('`')[1])];
         string[] rarely = [.. Section("docs/security.md", "| capability | for | without it |").Select(static line => line.Split('`')[1])];
         told.ShouldBe(needed);
+        LeastPrivilege.Agent.ShouldBe(needed, "it keeps what it needs");
         told.Concat(rarely).Order(StringComparer.Ordinal).ShouldBe(DoctorPrivileges.All.Order(StringComparer.Ordinal));
     }
 
