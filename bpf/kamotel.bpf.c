@@ -25,8 +25,9 @@ static __always_inline void count_loss(__u32 kind)
 {
 	__u64 *lost = bpf_map_lookup_elem(&losses, &kind);
 
+	/* Only migration is forbidden here, not preemption: another task may count on this CPU. */
 	if (lost)
-		(*lost)++;
+		__sync_fetch_and_add(lost, 1);
 }
 
 /* A record of `size` bytes for the current thread, or NULL. */

@@ -22,7 +22,8 @@ static __always_inline void copy_arguments(__u64 *to, struct pt_regs *ctx)
 #endif
 }
 
-static __always_inline int emit_complaint(struct pt_regs *ctx)
+SEC("uprobe")
+int kamotel_complaint(struct pt_regs *ctx)
 {
 	struct kamotel_complaint *event;
 	struct kamotel_watched *entry;
@@ -42,19 +43,6 @@ static __always_inline int emit_complaint(struct pt_regs *ctx)
 	event->reserved = 0;
 	bpf_ringbuf_submit(event, 0);
 	return 0;
-}
-
-SEC("uprobe")
-int kamotel_complaint(struct pt_regs *ctx)
-{
-	return emit_complaint(ctx);
-}
-
-/* The same, for the kind of attachment that 6.6 brought: one link carries all of a file. */
-SEC("uprobe")
-int kamotel_complaint_multi(struct pt_regs *ctx)
-{
-	return emit_complaint(ctx);
 }
 
 #endif /* KAMOTEL_MEMORY_FAULTS_BPF_H */

@@ -7,7 +7,8 @@
  * the address which one was entered: attach cookies would say it, but came with 5.15 only.
  */
 
-static __always_inline int emit_enter(struct pt_regs *ctx)
+SEC("uprobe")
+int kamotel_enter(struct pt_regs *ctx)
 {
 	__u64 id = bpf_get_current_pid_tgid();
 	struct kamotel_watched *entry;
@@ -25,19 +26,6 @@ static __always_inline int emit_enter(struct pt_regs *ctx)
 	event->address = PT_REGS_IP(ctx);
 	bpf_ringbuf_submit(event, 0);
 	return 0;
-}
-
-SEC("uprobe")
-int kamotel_enter(struct pt_regs *ctx)
-{
-	return emit_enter(ctx);
-}
-
-/* The same, for the kind of attachment that 6.6 brought: many of those are taken away at once. */
-SEC("uprobe")
-int kamotel_enter_multi(struct pt_regs *ctx)
-{
-	return emit_enter(ctx);
 }
 
 #endif /* KAMOTEL_STEPS_BPF_H */

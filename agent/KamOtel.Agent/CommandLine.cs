@@ -165,6 +165,7 @@ internal static class CommandLine
         {
             bool colored = IsColored(parsed.GetValue(color));
             RunOptions loaded = settings.Load(parsed);
+            LeastPrivilege.ForAgent(loaded);
             StoryPrinter? story = parsed.GetValue(follow) ? new StoryPrinter(output, colored) : null;
             return await AgentHost.RunAsync(loaded, story, recorder: null, cancellation);
         });
@@ -181,7 +182,9 @@ internal static class CommandLine
         scan.SetAction(parsed =>
         {
             bool colored = IsColored(parsed.GetValue(color));
-            return ScanCommand.Run(settings.Load(parsed), parsed.GetValue(json), colored, output, error);
+            RunOptions loaded = settings.Load(parsed);
+            LeastPrivilege.ForAgent(loaded);
+            return ScanCommand.Run(loaded, parsed.GetValue(json), colored, output, error);
         });
         return scan;
     }
@@ -241,7 +244,9 @@ internal static class CommandLine
         doctor.SetAction((parsed, _) =>
         {
             bool colored = IsColored(parsed.GetValue(color));
-            return DoctorCommand.RunAsync(settings.Load(parsed), parsed.GetValue(json), colored, output, error);
+            RunOptions loaded = settings.Load(parsed);
+            LeastPrivilege.ForAgent(loaded);
+            return DoctorCommand.RunAsync(loaded, parsed.GetValue(json), colored, output, error);
         });
         return doctor;
     }
@@ -285,6 +290,7 @@ internal static class CommandLine
             var options = new RecordOptions(
                 FileOf(parsed.GetValue(file)!, "standard output"), parsed.GetValue(force), Quantity.Bytes("--max-size", parsed.GetValue(size)) ?? 256L << 20, Quantity.Time("--for", parsed.GetValue(limit)));
             StoryPrinter? story = parsed.GetValue(follow) ? new StoryPrinter(output, colored) : null;
+            LeastPrivilege.ForRecord(loaded);
             return await RecordCommand.RunAsync(loaded, options, story, error, cancellation);
         });
         return record;
@@ -310,6 +316,7 @@ internal static class CommandLine
             }
             RunOptions loaded = settings.Load(parsed);
             loaded.Listen = settings.IsGiven(parsed, "listen") ? loaded.Listen : null;
+            LeastPrivilege.ForReplay(loaded);
             return await ReplayCommand.RunAsync(loaded, options, output, error, cancellation);
         });
         return replay;

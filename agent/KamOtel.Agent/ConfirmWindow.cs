@@ -1,4 +1,5 @@
 using System.Collections.Immutable;
+using System.Runtime.InteropServices;
 using KamOtel.Bpf;
 using KamOtel.Diagnosis;
 using KamOtel.Linux;
@@ -18,7 +19,7 @@ internal sealed partial class ConfirmWindow(KernelSide kernel, ProcFs proc, doub
 
     private readonly Queue<(InstanceId Instance, ProcessId Root, ImmutableArray<uint> Keys)> _waiting = new();
     private readonly HashSet<InstanceId> _asked = [];
-    private readonly List<BpfLink> _links = [];
+    private readonly List<SafeHandle> _links = [];
     private InstanceId _instance;
     private ulong _sinceNs;
 
@@ -128,10 +129,7 @@ internal sealed partial class ConfirmWindow(KernelSide kernel, ProcFs proc, doub
 
     private void Close()
     {
-        foreach (BpfLink link in _links)
-        {
-            link.Dispose();
-        }
+        ProbeLinks.Detach([.. _links]);
         _links.Clear();
     }
 

@@ -24,15 +24,10 @@ internal sealed class DoctorKernel(RunOptions options, Capabilities own)
 
     private static readonly TimeSpan MaxMeasuring = TimeSpan.FromMilliseconds(40);
 
-    private const string Multi = "_multi";
-
     private const string WithRing = "kamotel_exec";
 
     private static readonly string[] Run = [DoctorFeature.Watching];
     private readonly List<Task> _detaching = [];
-
-    /// <summary>Programs whose newer kind was attached: without their <c>_multi</c>.</summary>
-    private readonly HashSet<string> _newer = new(StringComparer.Ordinal);
 
     /// <summary>Threads of watched processes can be found: servers can be inspected.</summary>
     public bool CanInspect { get; private set; }
@@ -95,7 +90,7 @@ internal sealed class DoctorKernel(RunOptions options, Capabilities own)
             {
                 _ = trial.TakeRecords();
             }
-            if (kind is ProgramKind.Uprobe or ProgramKind.UprobeMulti)
+            if (kind == ProgramKind.Uprobe)
             {
                 if (sample is null)
                 {
@@ -118,18 +113,12 @@ internal sealed class DoctorKernel(RunOptions options, Capabilities own)
                 trial.Attach();
             }
             CanInspect |= program == "kamotel_task";
-            if (kind == ProgramKind.UprobeMulti)
-            {
-                _ = _newer.Add(program[..^Multi.Length]);
-            }
             return Finding.Ok(id, "loaded and attached", serves);
         }
         catch (BpfException e)
         {
-            string thing = kind is ProgramKind.Uprobe or ProgramKind.UprobeMulti ? "uprobes" : "programs";
-            return kind == ProgramKind.UprobeMulti ? Finding.Note(id, Reason(e), $"{serves} by a uprobe of the older kind ({IdOf(program[..^Multi.Length])}), if that works")
-                : _newer.Contains(program) ? Finding.Note(id, Reason(e), $"{serves} by a uprobe of the newer kind ({id}{Multi}), which works")
-                : Finding.Failed(id, Reason(e), $"{serves}; the program cannot be attached", Remedy(e, thing), BrokenByAttach(program));
+            string thing = kind != ProgramKind.Uprobe ? "programs" : KernelSide.HasUprobeMulti ? "uprobes" : "older_uprobes";
+            return Finding.Failed(id, Reason(e), $"{serves}; the program cannot be attached", Remedy(e, thing), BrokenByAttach(program));
         }
         finally
         {
@@ -191,8 +180,8 @@ internal sealed class DoctorKernel(RunOptions options, Capabilities own)
         "kamotel_fatal_signal" => "copies what a dying process held",
         "kamotel_task" => "finds the thread-local storage of each thread",
         "kamotel_file" => "tells files below an overlay apart",
-        "kamotel_enter" or "kamotel_enter_multi" => "sees the steps of a start",
-        "kamotel_complaint" or "kamotel_complaint_multi" => "sees what memory managers complain of",
+        "kamotel_enter" => "sees the steps of a start",
+        "kamotel_complaint" => "sees what memory managers complain of",
         "kamotel_get" => "counts the uses of a shared slot",
         _ => "sees libcrypto's thread-local calls",
     };

@@ -10,7 +10,8 @@ internal static class DoctorPrivileges
     {
         ["programs"] = [["CAP_BPF"], ["CAP_PERFMON"]],
         ["mappings"] = [["CAP_PERFMON"]],
-        ["uprobes"] = [["CAP_SYS_ADMIN"]],
+        ["uprobes"] = [["CAP_BPF"], ["CAP_PERFMON"]],
+        ["older_uprobes"] = [["CAP_SYS_ADMIN"]],
         ["processes"] = [["CAP_SYS_PTRACE"]],
         ["replaced_files"] = [["CAP_CHECKPOINT_RESTORE"], ["CAP_SYS_PTRACE"], ["CAP_DAC_READ_SEARCH", "CAP_DAC_OVERRIDE"]],
         ["closed_files"] = [["CAP_DAC_READ_SEARCH", "CAP_DAC_OVERRIDE"]],

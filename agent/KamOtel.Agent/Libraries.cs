@@ -1,4 +1,5 @@
 using System.Collections.Immutable;
+using System.Runtime.InteropServices;
 using KamOtel.Bpf;
 using KamOtel.Linux;
 using Microsoft.Win32.SafeHandles;
@@ -32,7 +33,7 @@ internal sealed partial class Libraries(KernelSide kernel, ILogger logger) : IDi
     private readonly Dictionary<FileKey, LibraryState> _byKey = [];
     private readonly Dictionary<FileKey, LibraryState> _probedKeys = [];
     private readonly Dictionary<FileIdentity, LibraryState> _byIdentity = [];
-    private readonly List<BpfLink> _links = [];
+    private readonly List<SafeHandle> _links = [];
     private string? _denied;
 
     /// <summary>Files that carry probes.</summary>
@@ -100,10 +101,7 @@ internal sealed partial class Libraries(KernelSide kernel, ILogger logger) : IDi
     /// <inheritdoc/>
     public void Dispose()
     {
-        foreach (BpfLink link in _links)
-        {
-            link.Dispose();
-        }
+        ProbeLinks.Detach([.. _links]);
         _links.Clear();
     }
 

@@ -1,5 +1,6 @@
 using System.Text;
 using System.Text.Json;
+using KamOtel.Diagnosis;
 
 namespace KamOtel.Agent;
 
@@ -21,8 +22,8 @@ internal sealed class StderrLoggerProvider(TextWriter writer, bool json) : ILogg
 
         public void Log<TState>(LogLevel logLevel, EventId eventId, TState state, Exception? exception, Func<TState, Exception?, string> formatter)
         {
-            string text = formatter(state, exception);
-            string line = json ? Json(logLevel, text, exception) : $"kamotel: {Name(logLevel)}: {OneLine(text)}{(exception is null ? "" : $": {exception}")}";
+            string text = PlainText.Of(formatter(state, exception).ReplaceLineEndings(" "));
+            string line = json ? Json(logLevel, text, exception) : $"kamotel: {Name(logLevel)}: {text}{(exception is null ? "" : $": {exception}")}";
             lock (writer)
             {
                 writer.WriteLine(line);
@@ -39,8 +40,6 @@ internal sealed class StderrLoggerProvider(TextWriter writer, bool json) : ILogg
             LogLevel.Debug => "debug",
             _ => "trace",
         };
-
-        private static string OneLine(string text) => text.ReplaceLineEndings(" ");
 
         private string Json(LogLevel level, string text, Exception? exception)
         {

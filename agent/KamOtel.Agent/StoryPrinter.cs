@@ -91,7 +91,7 @@ internal sealed class StoryPrinter(TextWriter output, bool colored) : IFleetSink
     private void Print(InstanceContext instance, ulong? timeNs, int pid, int tid, string what, string text, string style)
     {
         string time = timeNs is not { } at ? "" : instance.SinceExec && at >= instance.StartedNs ? $"+{(at - instance.StartedNs) / 1e6:0.000} ms" : "";
-        string line = $"{time,14}  {pid,7}/{tid,-7} {what,-13} {text}";
+        string line = $"{time,14}  {pid,7}/{tid,-7} {what,-13} {PlainText.Of(text)}";
         // Standard output may be a closed pipe; the agent goes on.
         try
         {

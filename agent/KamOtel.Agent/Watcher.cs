@@ -312,12 +312,13 @@ internal sealed partial class Watcher : IObservationHandler, IDisposable
     {
         LibraryState library;
         bool opened = true;
+        string shown = PlainText.Of(path);
         // The mapping may have been split since, or map_files be forbidden: then the path will do.
         bool exactly = _proc.OpenMapping(process.Tgid, start, end).TryGet(out SafeFileHandle? file);
         ProcFailure failure = default;
         if (file is not null || _proc.OpenRooted(process.Tgid, path).TryGet(out file, out failure))
         {
-            library = _libraries.Offer(file, path);
+            library = _libraries.Offer(file, shown);
             _complaints.Offer(file, path);
             // What runs already is past its start.
             if (mappedNs != 0)
@@ -333,7 +334,7 @@ internal sealed partial class Watcher : IObservationHandler, IDisposable
             if (known is not null && failure.Status == ProcStatus.Gone)
             {
                 _complaints.Offer(known.Handle, path);
-                library = _libraries.Offer(known.Handle, path);
+                library = _libraries.Offer(known.Handle, shown);
             }
             else if (failure.Status == ProcStatus.Gone || !Path.GetFileName(path).StartsWith("libcrypto", StringComparison.Ordinal))
             {
@@ -341,7 +342,7 @@ internal sealed partial class Watcher : IObservationHandler, IDisposable
             }
             else
             {
-                library = _libraries.NotOpened(path, failure);
+                library = _libraries.NotOpened(shown, failure);
                 opened = false;
             }
         }
@@ -350,9 +351,9 @@ internal sealed partial class Watcher : IObservationHandler, IDisposable
             return;
         }
         // Once for a server, not for each of its workers.
-        if (_fleet.LibraryMapped(process, path, mappedNs, library.Error is null ? library.ProbedNs : null) && !opened)
+        if (_fleet.LibraryMapped(process, shown, mappedNs, library.Error is null ? library.ProbedNs : null) && !opened)
         {
-            NotOpened(_logger, path, process.Tgid, library.Error!);
+            NotOpened(_logger, shown, process.Tgid, library.Error!);
         }
         if (mappedNs != 0 && library.ProbedNs > mappedNs)
         {

@@ -79,6 +79,18 @@ public sealed unsafe class BpfObject : SafeHandle
         }
     }
 
+    /// <summary>Makes all uprobes of the kind that <see cref="UprobeMulti"/> attaches, and nothing else does. Before the load only.</summary>
+    internal void MakeUprobesMulti()
+    {
+        for (nint program = 0; (program = Libbpf.bpf_object__next_program(handle, program)) != 0;)
+        {
+            if (MemoryMarshal.CreateReadOnlySpanFromNullTerminated(Libbpf.bpf_program__section_name(program)).SequenceEqual("uprobe"u8))
+            {
+                _ = Libbpf.bpf_program__set_expected_attach_type(program, UprobeMulti.AttachType);
+            }
+        }
+    }
+
     /// <summary>One of the object's maps.</summary>
     /// <exception cref="BpfException">The object has no such map.</exception>
     public BpfMap Map(string name) => new(this, FindMap(name), name);

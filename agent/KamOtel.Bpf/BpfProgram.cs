@@ -1,5 +1,4 @@
 using System.Runtime.InteropServices;
-using System.Text;
 using Microsoft.Win32.SafeHandles;
 
 namespace KamOtel.Bpf;
@@ -7,12 +6,6 @@ namespace KamOtel.Bpf;
 /// <summary>A program of a <see cref="BpfObject"/>; lives as long as its object.</summary>
 public readonly struct BpfProgram
 {
-    /// <summary>BPF_TRACE_UPROBE_MULTI.</summary>
-    private const int UprobeMulti = 48;
-
-    /// <summary>BPF_LINK_CREATE.</summary>
-    private const int LinkCreateCommand = 28;
-
     private readonly BpfObject _owner;
     private readonly nint _program;
     private readonly string _name;
@@ -27,49 +20,30 @@ public readonly struct BpfProgram
     public BpfLink Attach() =>
         Link(Libbpf.bpf_program__attach(_program), $"program {_name} cannot be attached");
 
+    /// <summary>One attachment may carry many instructions.</summary>
+    internal bool IsUprobeMulti => Libbpf.bpf_program__expected_attach_type(_program) == UprobeMulti.AttachType;
+
     /// <summary>
-    /// Attaches it as a uprobe to an instruction of a file, in every process that maps the file now or later.
+    /// Attaches it as a uprobe to instructions of a file, in every process that maps the file now or later. Disposing the
+    /// handle detaches; so does the end of the process, however it ends.
     /// </summary>
     /// <param name="path">The file. <c>/proc/self/fd/N</c> pins the file that was looked at.</param>
-    /// <param name="offset">Offset of the instruction in the file, in bytes.</param>
+    /// <param name="offsets">
+    /// Offsets of the instructions in the file, in bytes; one, unless <see cref="IsUprobeMulti"/>. When one is refused, none
+    /// is attached.
+    /// </param>
     /// <exception cref="BpfException">The kernel refused.</exception>
-    public BpfLink AttachUprobe(string path, ulong offset) =>
-        Link(
-            Libbpf.bpf_program__attach_uprobe(_program, onReturn: false, pid: -1, path, (nuint)offset),
-            $"program {_name} cannot be attached to {path} at offset 0x{offset:x}",
-            Capabilities.ForUprobe);
-
-    /// <summary>Makes it one that <see cref="AttachUprobeMulti"/> attaches, and nothing else does. Before the load only.</summary>
-    public void MakeUprobeMulti() => _ = Libbpf.bpf_program__set_expected_attach_type(_program, UprobeMulti);
-
-    /// <summary>
-    /// The same as <see cref="AttachUprobe"/>, by a link of its own kind (Linux 6.6). The kernel takes some 80 ms to take a
-    /// uprobe away, one after the other; of these it takes away many in the same time, and one link carries many
-    /// instructions, or none when one is refused. libbpf 1.1 does not know them.
-    /// </summary>
-    /// <param name="path">The file.</param>
-    /// <param name="offsets">Offsets of the instructions in the file, in bytes.</param>
-    /// <exception cref="BpfException">The kernel refused.</exception>
-    public unsafe SafeFileHandle AttachUprobeMulti(string path, ReadOnlySpan<ulong> offsets)
+    public SafeHandle AttachUprobe(string path, params ReadOnlySpan<ulong> offsets)
     {
-        fixed (byte* pinned = Encoding.UTF8.GetBytes(path + '\0'))
-        fixed (ulong* first = offsets)
+        string what = $"program {_name} cannot be attached to {path} at offset {string.Join(", ", offsets.ToArray().Select(static o => $"0x{o:x}"))}";
+        if (IsUprobeMulti)
         {
-            var attributes = new LinkCreate
-            {
-                Program = (uint)Libbpf.bpf_program__fd(_program),
-                Type = UprobeMulti,
-                Path = (ulong)pinned,
-                Offsets = (ulong)first,
-                Count = (uint)offsets.Length,
-            };
-            nint fd = Libc.syscall(RuntimeInformation.ProcessArchitecture == Architecture.Arm64 ? 280 : 321, (void*)LinkCreateCommand, (nint)(&attributes), sizeof(LinkCreate), 0, 0);
+            SafeFileHandle link = UprobeMulti.Attach(Libbpf.bpf_program__fd(_program), path, offsets);
             int errno = Marshal.GetLastPInvokeError();
             GC.KeepAlive(_owner);
-            return fd >= 0
-                ? new SafeFileHandle(fd, ownsHandle: true)
-                : throw new BpfException($"program {_name} cannot be attached to {path} at offset {string.Join(", ", offsets.ToArray().Select(static o => $"0x{o:x}"))}", errno, detail: null, Capabilities.ForUprobe);
+            return link.IsInvalid ? throw new BpfException(what, errno) : link;
         }
+        return Link(Libbpf.bpf_program__attach_uprobe(_program, onReturn: false, pid: -1, path, checked((nuint)offsets[0])), what, Capabilities.ForUprobe);
     }
 
     /// <summary>
@@ -106,24 +80,6 @@ public readonly struct BpfProgram
         GC.KeepAlive(_owner);
         return link != 0 ? new BpfLink(link, _name) : throw new BpfException(what, errno, LibbpfLog.TakeWarnings(), takes);
     }
-}
-
-/// <summary>The part of <c>union bpf_attr</c> that makes a link to uprobes.</summary>
-[StructLayout(LayoutKind.Sequential)]
-internal struct LinkCreate
-{
-    public uint Program;
-    public uint Target;
-    public uint Type;
-    public uint Flags;
-    public ulong Path;
-    public ulong Offsets;
-    public ulong ReferenceCounters;
-    public ulong Cookies;
-    public uint Count;
-    public uint ProbeFlags;
-    public uint Pid;
-    public uint Reserved;
 }
 
 /// <summary>An attachment. Disposing it detaches; so does the end of the process, however it ends.</summary>

@@ -54,6 +54,9 @@ public readonly record struct Capabilities(ulong Effective, bool IsRoot)
         }
     }
 
+    /// <summary>These names as the kernel's mask.</summary>
+    internal static ulong MaskOf(IEnumerable<string> names) => names.Aggregate(0UL, static (mask, name) => mask | 1UL << Names.First(pair => pair.Value == name).Key);
+
     /// <summary>Those of <paramref name="wanted"/> that are missing, as a list for people; empty when none is.</summary>
     internal string Missing(ReadOnlySpan<int> wanted)
     {

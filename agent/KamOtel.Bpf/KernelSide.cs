@@ -126,10 +126,10 @@ public sealed unsafe class KernelSide : IRecordHandler, IDisposable
     private static bool CanIterateMappings => OperatingSystem.IsOSPlatformVersionAtLeast("Linux", 5, 12);
 
     /// <summary>
-    /// The kernel can take away many of <see cref="AttachEnter"/> in the time of one: with links to uprobes
-    /// (BPF_TRACE_UPROBE_MULTI), which came with 6.6.
+    /// The kernel attaches probes by links of their own (BPF_TRACE_UPROBE_MULTI, from 6.6 on): it can take away many in the
+    /// time of one, and needs no CAP_SYS_ADMIN for it.
     /// </summary>
-    public static bool HasUprobeMulti => OperatingSystem.IsOSPlatformVersionAtLeast("Linux", 6, 6);
+    public static bool HasUprobeMulti => UprobeMulti.IsSupported;
 
     /// <summary>Why fatal signals are not told: this kernel refused; null when they are.</summary>
     public string? FatalSignalsRefused { get; private set; }
@@ -308,7 +308,7 @@ public sealed unsafe class KernelSide : IRecordHandler, IDisposable
     /// <param name="path">The file.</param>
     /// <param name="offset">Offset of the function's first instruction in the file.</param>
     /// <exception cref="BpfException">The kernel refused.</exception>
-    public BpfLink Attach(string function, string path, ulong offset) =>
+    public SafeHandle Attach(string function, string path, ulong offset) =>
         _object.Program(Programs[function]).AttachUprobe(path, offset);
 
     /// <summary>
@@ -318,21 +318,7 @@ public sealed unsafe class KernelSide : IRecordHandler, IDisposable
     /// <param name="path">The file.</param>
     /// <param name="offset">Offset of the function's first instruction in the file.</param>
     /// <exception cref="BpfException">The kernel refused.</exception>
-    public SafeHandle AttachEnter(string path, ulong offset)
-    {
-        if (HasUprobeMulti)
-        {
-            try
-            {
-                return _object.Program("kamotel_enter_multi").AttachUprobeMulti(path, [offset]);
-            }
-            catch (BpfException e) when (!e.Denied)
-            {
-                // Whatever this kernel lacks: there is the older way.
-            }
-        }
-        return _object.Program("kamotel_enter").AttachUprobe(path, offset);
-    }
+    public SafeHandle AttachEnter(string path, ulong offset) => _object.Program("kamotel_enter").AttachUprobe(path, offset);
 
     /// <summary>
     /// Tells of each time that an instruction of a file is reached in a watched process, by
@@ -348,20 +334,16 @@ public sealed unsafe class KernelSide : IRecordHandler, IDisposable
         {
             return [];
         }
-        if (HasUprobeMulti)
+        BpfProgram program = _object.Program("kamotel_complaint");
+        if (program.IsUprobeMulti)
         {
             try
             {
-                return [_object.Program("kamotel_complaint_multi").AttachUprobeMulti(path, offsets)];
+                return [program.AttachUprobe(path, offsets)];
             }
-            catch (BpfException e) when (!e.Denied)
+            catch (BpfException)
             {
-                // One of them is not liked, or whatever this kernel lacks: there is the older way, one at a time.
-            }
-            catch (BpfException e)
-            {
-                refused(e);
-                return [];
+                // One of them is not liked: which, the kernel does not tell.
             }
         }
         var links = new List<SafeHandle>();
@@ -369,7 +351,7 @@ public sealed unsafe class KernelSide : IRecordHandler, IDisposable
         {
             try
             {
-                links.Add(_object.Program("kamotel_complaint").AttachUprobe(path, offset));
+                links.Add(program.AttachUprobe(path, offset));
             }
             catch (BpfException e)
             {
@@ -390,7 +372,7 @@ public sealed unsafe class KernelSide : IRecordHandler, IDisposable
     /// <param name="path">The file.</param>
     /// <param name="offset">Offset in the file of the first instruction of <see cref="ConfirmedFunction"/>.</param>
     /// <exception cref="BpfException">The kernel refused.</exception>
-    public BpfLink AttachConfirm(string path, ulong offset) => _object.Program("kamotel_get").AttachUprobe(path, offset);
+    public SafeHandle AttachConfirm(string path, ulong offset) => _object.Program("kamotel_get").AttachUprobe(path, offset);
 
     /// <summary>Says which keys of an instance are shared: their uses are counted. Replaces what was said of it before.</summary>
     /// <exception cref="BpfException">The map is full (16384 keys).</exception>
@@ -543,23 +525,24 @@ public sealed unsafe class KernelSide : IRecordHandler, IDisposable
         }
     }
 
-    internal static KernelSide Load(byte[] image, int ringBytes, ILogger logger, string btf = KernelTypes)
+    internal static KernelSide Load(byte[] image, int ringBytes, ILogger logger, string btf = KernelTypes, bool? uprobeMulti = null)
     {
         RequireKernel(btf);
+        bool multi = uprobeMulti ?? HasUprobeMulti;
         try
         {
-            return LoadToWatch(image, ringBytes, logger, refused: null);
+            return LoadToWatch(image, ringBytes, logger, refused: null, multi);
         }
         catch (BpfException e)
         {
             // libbpf loads all or nothing. If the kernel refuses just this program, the rest goes on without it.
-            return LoadToWatch(image, ringBytes, logger, refused: e.Message);
+            return LoadToWatch(image, ringBytes, logger, refused: e.Message, multi);
         }
     }
 
     private static Events.InstanceKey KeyOf(InstanceId instance) => new() { SinceNs = instance.SinceNs, Tgid = (uint)instance.Tgid };
 
-    private static KernelSide LoadToWatch(byte[] image, int ringBytes, ILogger logger, string? refused)
+    private static KernelSide LoadToWatch(byte[] image, int ringBytes, ILogger logger, string? refused, bool uprobeMulti)
     {
         BpfObject opened = BpfObject.Open(image, "kamotel", logger);
         try
@@ -569,15 +552,9 @@ public sealed unsafe class KernelSide : IRecordHandler, IDisposable
             {
                 opened.Program("kamotel_file").DoNotLoad();
             }
-            if (HasUprobeMulti)
+            if (uprobeMulti)
             {
-                opened.Program("kamotel_enter_multi").MakeUprobeMulti();
-                opened.Program("kamotel_complaint_multi").MakeUprobeMulti();
-            }
-            else
-            {
-                opened.Program("kamotel_enter_multi").DoNotLoad();
-                opened.Program("kamotel_complaint_multi").DoNotLoad();
+                opened.MakeUprobesMulti();
             }
             if (refused is not null)
             {

@@ -15,9 +15,6 @@ public enum ProgramKind
 
     /// <summary>It is attached to an instruction.</summary>
     Uprobe,
-
-    /// <summary>The same by a link of its own kind, where the kernel has it.</summary>
-    UprobeMulti,
 }
 
 /// <summary>
@@ -39,9 +36,7 @@ public sealed class KernelTrial : IDisposable
         ["kamotel_cleanup"] = ProgramKind.Uprobe,
         ["kamotel_set_ex"] = ProgramKind.Uprobe,
         ["kamotel_clean"] = ProgramKind.Uprobe,
-        ["kamotel_enter_multi"] = ProgramKind.UprobeMulti,
         ["kamotel_enter"] = ProgramKind.Uprobe,
-        ["kamotel_complaint_multi"] = ProgramKind.UprobeMulti,
         ["kamotel_complaint"] = ProgramKind.Uprobe,
         ["kamotel_get"] = ProgramKind.Uprobe,
     };
@@ -60,7 +55,6 @@ public sealed class KernelTrial : IDisposable
     public static bool IsExpected(string program) => program switch
     {
         "kamotel_file" => OperatingSystem.IsOSPlatformVersionAtLeast("Linux", 5, 12),
-        "kamotel_enter_multi" or "kamotel_complaint_multi" => KernelSide.HasUprobeMulti,
         _ => true,
     };
 
@@ -76,13 +70,12 @@ public sealed class KernelTrial : IDisposable
             {
                 opened.Program(other).DoNotLoad();
             }
-            BpfProgram wanted = opened.Program(program);
-            if (Kinds[program] == ProgramKind.UprobeMulti)
+            if (KernelSide.HasUprobeMulti)
             {
-                wanted.MakeUprobeMulti();
+                opened.MakeUprobesMulti();
             }
             opened.Load();
-            return new KernelTrial(opened, wanted, Kinds[program]);
+            return new KernelTrial(opened, opened.Program(program), Kinds[program]);
         }
         catch
         {
@@ -106,9 +99,6 @@ public sealed class KernelTrial : IDisposable
                 BpfLink iterator = _program.AttachIterator(Environment.ProcessId);
                 _links.Add(iterator);
                 iterator.RunIterator();
-                break;
-            case ProgramKind.UprobeMulti:
-                _links.Add(_program.AttachUprobeMulti(path, [offset]));
                 break;
             default:
                 _links.Add(_program.AttachUprobe(path, offset));

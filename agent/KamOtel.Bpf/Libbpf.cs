@@ -71,6 +71,15 @@ internal static unsafe partial class Libbpf
     internal static partial int bpf_program__set_expected_attach_type(nint program, int type);
 
     [LibraryImport(Library)]
+    internal static partial int bpf_program__expected_attach_type(nint program);
+
+    [LibraryImport(Library)]
+    internal static partial byte* bpf_program__section_name(nint program);
+
+    [LibraryImport(Library, StringMarshalling = StringMarshalling.Utf8)]
+    internal static partial int bpf_prog_load(int type, string name, string license, ulong* instructions, nuint count, in ProgramLoadOptions options);
+
+    [LibraryImport(Library)]
     internal static partial int bpf_program__fd(nint program);
 
     [LibraryImport(Library, SetLastError = true)]
@@ -111,6 +120,15 @@ internal static unsafe partial class Libbpf
     {
         public nuint Size;
         public byte* Name;
+    }
+
+    /// <summary>The head of <c>struct bpf_prog_load_opts</c>.</summary>
+    [StructLayout(LayoutKind.Sequential)]
+    internal struct ProgramLoadOptions
+    {
+        public nuint Size;
+        public int Attempts;
+        public int ExpectedAttachType;
     }
 
     /// <summary><c>struct bpf_iter_attach_opts</c>.</summary>

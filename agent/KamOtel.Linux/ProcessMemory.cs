@@ -1,3 +1,5 @@
+using System.Buffers;
+
 namespace KamOtel.Linux;
 
 /// <summary>A stretch of a process's memory. Laid out as the kernel's <c>struct iovec</c>.</summary>
@@ -52,8 +54,22 @@ internal static class ProcessMemory
             return true;
         }
 
-        nint count = Native.ReadProcess(pid, buffer[..(int)total], ranges);
-        if ((ulong)count == total)
+        // Its own copies: should the call not come back, it goes on without us.
+        byte[] read = ArrayPool<byte>.Shared.Rent((int)total);
+        MemoryRange[] asked = ranges.ToArray();
+        if (!BoundedCall.TryRun(pid, () => Native.ReadProcess(pid, read.AsSpan(0, (int)total), asked) is >= 0 and var got ? got : -Native.LastError, out nint count, out failure))
+        {
+            return false;
+        }
+
+        bool whole = (ulong)count == total;
+        if (whole)
+        {
+            read.AsSpan(0, (int)total).CopyTo(buffer);
+        }
+
+        ArrayPool<byte>.Shared.Return(read);
+        if (whole)
         {
             return true;
         }
@@ -65,8 +81,8 @@ internal static class ProcessMemory
             missing -= ranges[at++].Length;
         }
 
-        failure = count < 0 && Native.LastError != Native.BadAddress
-            ? ProcFailure.FromErrno(Native.LastError, $"the memory of process {pid}", Remedy)
+        failure = count < 0 && count != -Native.BadAddress
+            ? ProcFailure.FromErrno((int)-count, $"the memory of process {pid}", Remedy)
             : new(ProcStatus.Unavailable, $"process {pid} has no memory at 0x{ranges[at].Address + missing:x}");
         return false;
     }

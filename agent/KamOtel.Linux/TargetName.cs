@@ -125,23 +125,15 @@ public static class TargetName
     /// <summary>No control or invisible characters, and at most <see cref="MaxLength"/>; of a longer name its end, which tells more.</summary>
     internal static string Sanitise(string name)
     {
-        var result = new StringBuilder(Math.Min(name.Length, 2 * MaxLength));
-        foreach (Rune rune in name.EnumerateRunes())
+        string plain = PlainText.Of(name);
+        if (plain.Length <= MaxLength)
         {
-            bool visible = Rune.GetUnicodeCategory(rune) is not (UnicodeCategory.Control or UnicodeCategory.Format
-                or UnicodeCategory.LineSeparator or UnicodeCategory.ParagraphSeparator or UnicodeCategory.OtherNotAssigned
-                or UnicodeCategory.PrivateUse or UnicodeCategory.Surrogate);
-            result.Append(visible ? rune.ToString() : "?");
+            return plain;
         }
 
-        if (result.Length <= MaxLength)
-        {
-            return result.ToString();
-        }
-
-        int start = result.Length - (MaxLength - 1);
-        start += char.IsLowSurrogate(result[start]) ? 1 : 0;
-        return $"…{result.ToString(start, result.Length - start)}";
+        int start = plain.Length - (MaxLength - 1);
+        start += char.IsLowSurrogate(plain[start]) ? 1 : 0;
+        return $"…{plain[start..]}";
     }
 
     private static bool IsStill(ProcFs proc, ProcessId process, out TaskName task, out ProcFailure failure)
@@ -170,7 +162,7 @@ public static class TargetName
     private static string? FromConfiguration(ProcFs proc, int pid)
     {
         byte[] buffer = new byte[MaxRead];
-        if (!proc.ReadFile(pid, "cmdline", buffer).TryGet(out int length) || ParseConfigurationFile(buffer.AsSpan(0, length)) is not { } file)
+        if (!proc.ReadCommandLine(pid, buffer).TryGet(out int length) || ParseConfigurationFile(buffer.AsSpan(0, length)) is not { } file)
         {
             return null;
         }

@@ -1,7 +1,9 @@
 using System.Diagnostics;
 using System.Globalization;
+using System.Runtime.InteropServices;
 using System.Text.Json.Nodes;
 using KamOtel.Bpf;
+using KamOtel.Diagnosis;
 using KamOtel.Linux;
 using Microsoft.Extensions.Logging.Abstractions;
 using Microsoft.Win32.SafeHandles;
@@ -20,9 +22,6 @@ internal static class ConfirmBench
         string name = $"kl{Environment.ProcessId}";
         string watched = build.Compile("loop.c", name);
         string other = build.Compile("loop.c", $"ko{Environment.ProcessId}");
-        using KernelSide kernel = KernelSide.Load(1 << 16, NullLogger.Instance);
-        kernel.WatchName(name);
-        kernel.AttachTracepoints();
         using Process server = Build.Start(watched, Build.Libcrypto, $"{Calls}");
         using Process stranger = Build.Start(other, Build.Libcrypto, $"{Calls}");
         _ = server.StandardOutput.ReadLine();
@@ -31,14 +30,20 @@ internal static class ConfirmBench
         {
             string path = File.ReadLines($"/proc/{server.Id}/maps").First(static line => line.Contains("libcrypto.so", StringComparison.Ordinal)).Split(' ', StringSplitOptions.RemoveEmptyEntries)[^1];
             using SafeFileHandle file = File.OpenHandle(path);
+            ProcessId self = new ProcFs().ReadStat(server.Id).Value.Id;
             ulong offset = ElfFile.Open(file).Value.FindFunctions([KernelSide.ConfirmedFunction]).Value.Found[0].FileOffset;
-            double bare = Ask(server);
-            double probed, strange;
-            using (kernel.AttachConfirm(path, offset))
+            (double Server, double Stranger) Probed(bool? uprobeMulti)
             {
-                probed = Ask(server);
-                strange = Ask(stranger);
+                using KernelSide kernel = KernelSide.Load(KernelSide.Embedded(), 1 << 16, NullLogger.Instance, uprobeMulti: uprobeMulti);
+                kernel.AttachTracepoints();
+                _ = kernel.WatchProcess(self, new InstanceId(self.Tgid, 1));
+                using SafeHandle link = kernel.AttachConfirm(path, offset);
+                return (Ask(server), Ask(stranger));
             }
+            double bare = Ask(server);
+            (double probed, double strange) = Probed(uprobeMulti: null);
+            // The older kind of probe, which a kernel before 6.6 has, beside it.
+            (double older, double olderStrange) = Probed(uprobeMulti: false);
             double after = Ask(server);
             Console.WriteLine(string.Create(CultureInfo.InvariantCulture, $"""
 
@@ -46,6 +51,7 @@ internal static class ConfirmBench
                   without a probe              {bare,8:0.0}
                   in the confirm window        {probed,8:0.0}   {probed / bare:0} x; at most {probed * Calls / 1e6:0} ms in all, as a window ends after {Calls} calls
                   of a process not watched     {strange,8:0.0}
+                  the older kind of probe      {older,8:0.0}   {older / probed:0.00} of the newer; not watched {olderStrange:0.0}
                   after the window             {after,8:0.0}
                 """));
             return new JsonObject
@@ -53,6 +59,8 @@ internal static class ConfirmBench
                 ["bareNs"] = Math.Round(bare, 1),
                 ["probedNs"] = Math.Round(probed, 1),
                 ["unwatchedNs"] = Math.Round(strange, 1),
+                ["olderNs"] = Math.Round(older, 1),
+                ["olderUnwatchedNs"] = Math.Round(olderStrange, 1),
                 ["afterNs"] = Math.Round(after, 1),
                 ["windowMs"] = Math.Round(probed * Calls / 1e6, 1),
             };

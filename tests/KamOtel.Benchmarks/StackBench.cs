@@ -1,5 +1,6 @@
 using System.Diagnostics;
 using System.Globalization;
+using System.Runtime.InteropServices;
 using System.Text.Json.Nodes;
 using KamOtel.Bpf;
 using KamOtel.Diagnosis;
@@ -33,7 +34,7 @@ internal static class StackBench
                 kernel.WatchName(name);
                 kernel.AttachTracepoints();
                 using SafeFileHandle file = File.OpenHandle(path);
-                using BpfLink link = kernel.Attach("CRYPTO_THREAD_set_local", path, ElfFile.Open(file).Value.FindFunctions(["CRYPTO_THREAD_set_local"]).Value.Found[0].FileOffset);
+                using SafeHandle link = kernel.Attach("CRYPTO_THREAD_set_local", path, ElfFile.Open(file).Value.FindFunctions(["CRYPTO_THREAD_set_local"]).Value.Found[0].FileOffset);
                 using Process server = Build.Start(program, Build.Libcrypto, depth.ToString(CultureInfo.InvariantCulture));
                 double[] figures = [.. server.StandardOutput.ReadToEnd().Split(' ').Select(static f => double.Parse(f, CultureInfo.InvariantCulture) / 1e3)];
                 server.WaitForExit();

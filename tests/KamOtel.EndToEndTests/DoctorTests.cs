@@ -4,80 +4,80 @@ using System.Text.Json.Nodes;
 
 namespace KamOtel.EndToEndTests;
 
-/// <summary>What <c>kamotel doctor</c> says of a set of capabilities is what then happens to a real server.</summary>
+/// <summary>What docs/security.md and <c>kamotel doctor</c> say of a set of capabilities is what then happens to a real server.</summary>
 public sealed class DoctorTests
 {
-    /// <summary>Those that a table of kamotel's has. The kernel's checks are such that taking another one away never gives anything.</summary>
-    private static readonly string[] Known =
-        ["dac_override", "dac_read_search", "kill", "net_bind_service", "sys_ptrace", "sys_admin", "sys_resource", "perfmon", "bpf", "checkpoint_restore"];
-
     /// <summary>A libcrypto with the one function that Debian's has not: it gets in nobody's way.</summary>
     private const string Tiny = "void CRYPTO_THREAD_clean_local(void) {}\n";
 
-    /// <summary>
-    /// Capabilities that are taken away, and what no longer works: every single one of the table, or several at once where it takes
-    /// so many. <c>others</c> are all that no table has: if a feature took one of those, it would not work.
-    /// </summary>
-    public static TheoryData<string, string> Cases => new()
-    {
-        { "others bpf perfmon checkpoint_restore dac_override kill net_bind_service sys_resource", "" },
-        { "others dac_read_search", "" },
-        { "sys_admin", "calls authors confirmation own_libraries closed_files" },
-        { "sys_ptrace", "verdicts starts confirmation last_slots own_libraries replaced_files" },
-        { "dac_override dac_read_search", "closed_files" },
-        { "sys_admin checkpoint_restore", "calls authors confirmation own_libraries closed_files replaced_files" },
-        { "sys_admin bpf", "verdicts watching calls authors starts complaints confirmation last_slots own_libraries replaced_files closed_files metrics" },
-        { "sys_admin perfmon", "verdicts watching calls authors starts complaints confirmation last_slots own_libraries replaced_files closed_files metrics" },
-    };
+    private const string Root = "root";
 
+    /// <summary>Another user than that of any server.</summary>
+    private const string Other = "daemon";
+
+    /// <summary>The list of docs/security.md, and the list without each one.</summary>
+    public static TheoryData<string, string> Cases
+    {
+        get
+        {
+            var cases = new TheoryData<string, string> { { Root, "" }, { Other, "" } };
+            foreach (string capability in SecurityGuide.Capabilities)
+            {
+                cases.Add(Root, capability);
+            }
+            return cases;
+        }
+    }
+
+    /// <summary>And what the doctor says is what happens.</summary>
     [Theory]
     [MemberData(nameof(Cases))]
-    public async Task What_the_doctor_says_is_what_happens(string dropped, string broken)
+    public async Task The_capabilities_of_the_guide_are_enough_and_without_one_stops_what_it_says(string user, string missing)
     {
         Requirements.Bpf();
-        Requirements.Program("capsh");
+        Requirements.Program("setpriv");
         await using KamailioServer server = await KamailioServer.Prepare("tls");
         string name = ServerName.New();
         using var scratch = new Scratch();
+        var agent = new Restricted(scratch, user, [.. (HasUprobeLinks ? SecurityGuide.Capabilities : SecurityGuide.CapabilitiesOfOlderKernels).Where(c => c != missing)]);
         Libraries(scratch);
         string listen = $"127.0.0.1:{Scratch.FreePort()}";
         string[] settings = ["--watch", name, "--listen", listen];
 
-        Ended doctor = await RunningProgram.Run("capsh", Without(dropped, ["doctor", "--json", .. settings]));
+        Ended doctor = await agent.Run(["doctor", "--json", .. settings]);
         doctor.Output.ShouldStartWith("{", customMessage: doctor.ToString());
         Dictionary<string, bool> said = JsonNode.Parse(doctor.Output)!["features"]!.AsArray()
             .Where(static f => f!["id"]!.GetValue<string>() != "otlp")
             .ToDictionary(static f => f!["id"]!.GetValue<string>(), static f => f!["works"]!.GetValue<bool>());
-        Dictionary<string, bool> happened = await Happens(server, name, scratch, dropped, settings, said);
+        Dictionary<string, bool> happened = await Happens(server, name, scratch, agent, settings, said);
 
-        Told(happened).ShouldBe(Told(said), $"{dropped}\n{doctor.Output}");
+        Told(happened).ShouldBe(Told(said), $"{user} without {missing}\n{doctor.Output}");
         doctor.Code.ShouldBe(said.Values.All(static works => works) ? 0 : said["watching"] ? 1 : 2);
-        // What a newer kernel allows, or asks for, is its own affair: what is expected was measured on this one.
-        if (OperatingSystem.IsOSPlatformVersionAtLeast("Linux", 6, 16))
-        {
-            Told(said).ShouldBe(string.Join(' ', broken.Split(' ').Order(StringComparer.Ordinal)), doctor.Output);
-        }
+        IEnumerable<string> stops = missing.Length == 0 ? [] : SecurityGuide.StopsWithout(missing) ?? [.. said.Keys];
+        Told(said).ShouldBe(string.Join(' ', stops.Order(StringComparer.Ordinal)), doctor.Output);
     }
 
     [Fact]
     public async Task A_missing_capability_is_named_with_how_to_give_it_and_only_when_it_is_missed()
     {
         Requirements.Bpf();
-        Requirements.Program("capsh");
+        Requirements.Program("setpriv");
+        using var scratch = new Scratch();
         string[] settings = ["--watch", ServerName.New(), "--listen", $"127.0.0.1:{Scratch.FreePort()}"];
-        foreach ((string dropped, string finding, string status) in new[]
+        // Who may become another user lets the unwinder do so, and has to end it then.
+        foreach ((string missing, string[] more, string finding, string status) in new (string, string[], string, string)[]
         {
-            ("sys_ptrace", "processes", "failed"), ("dac_override dac_read_search", "closed_files", "failed"), ("kill", "unwinder", "warning"),
+            ("CAP_SYS_PTRACE", [], "processes", "failed"), ("CAP_DAC_READ_SEARCH", [], "closed_files", "failed"), ("CAP_KILL", ["CAP_SETUID", "CAP_SETGID"], "unwinder", "warning"),
         })
         {
-            Ended ended = await RunningProgram.Run("capsh", Without(dropped, ["doctor", "--json", .. settings]));
+            var agent = new Restricted(scratch, Root, [.. SecurityGuide.Capabilities.Where(c => c != missing), .. more]);
+            Ended ended = await agent.Run(["doctor", "--json", .. settings]);
             JsonNode found = Finding(ended, finding);
             found["status"]!.GetValue<string>().ShouldBe(status, ended.ToString());
-            string capability = $"CAP_{dropped.Split(' ')[^1].ToUpperInvariant()}";
-            found["remedy"]!.GetValue<string>().ShouldContain($"AmbientCapabilities={capability}");
-            found["remedy"]!.GetValue<string>().ShouldContain($"capabilities.add: [{capability["CAP_".Length..]}]");
+            found["remedy"]!.GetValue<string>().ShouldContain($"AmbientCapabilities={missing}");
+            found["remedy"]!.GetValue<string>().ShouldContain($"capabilities.add: [{missing["CAP_".Length..]}]");
             JsonNode.Parse(ended.Output)!["findings"]!.AsArray().Where(f => f!["id"]!.GetValue<string>() is not ("capabilities") && f["id"]!.GetValue<string>() != finding && f["id"]!.GetValue<string>() != "replaced_files")
-                .ShouldAllBe(f => f!["remedy"] == null || !f["remedy"]!.GetValue<string>().Contains(capability), ended.Output);
+                .ShouldAllBe(f => f!["remedy"] == null || !f["remedy"]!.GetValue<string>().Contains(missing), ended.Output);
         }
     }
 
@@ -120,17 +120,16 @@ public sealed class DoctorTests
 
     /// <summary>Lets a server live and die under an agent without these capabilities. By feature: does it work?</summary>
     private static async Task<Dictionary<string, bool>> Happens(
-        KamailioServer server, string name, Scratch scratch, string dropped, string[] settings, Dictionary<string, bool> said)
+        KamailioServer server, string name, Scratch scratch, Restricted restricted, string[] settings, Dictionary<string, bool> said)
     {
-        string file = scratch["run.kamotel"];
+        string file = Path.Combine(restricted.Folder, "run.kamotel");
         // What it says of its memory is certain, a server's complaints are not; it lies where servers do, and is found there.
         string complainer = $"/usr/local/sbin/{ServerName.New()}";
         using var complainerFile = new Defer(() => File.Delete(complainer));
         Run("gcc", "-O2", "-o", complainer, Path.Combine(Requirements.Repository, "tests", "targets", "complaints.c"));
         // By its own name, too: so its program's steps are probed before it starts.
-        await using RunningProgram agent = RunningProgram.Start(
-            "capsh",
-            Without(dropped, ["record", file, .. settings, "--watch", "kamailio", "--watch", Path.GetFileName(complainer), "--settle", "0.3", "--confirm", "0.2", "--library-path", scratch["closed"]]));
+        await using RunningProgram agent = restricted.Start(
+            ["record", file, .. settings, "--watch", "kamailio", "--watch", Path.GetFileName(complainer), "--settle", "0.3", "--confirm", "0.2", "--library-path", scratch["closed"]]);
         await Until.True("the agent to watch, or to end", () => !agent.Alive || agent.Errors.Contains("listening on ", StringComparison.Ordinal), state: agent.ToString);
         using var client = new HttpClient();
         bool serves = agent.Alive && await client.GetStringAsync(new Uri($"http://{settings[^1]}/healthz")) == "alive\n";
@@ -160,9 +159,9 @@ public sealed class DoctorTests
             TimeSpan.FromSeconds(20), () => $"{Told(Seen())} does not work\n{agent}\n{string.Join('\n', Read(file).Select(static t => t.ToJsonString()))}");
 
         await UntilSeen("last_slots");
-        bool verdict = await Verdict(name, dropped);
+        bool verdict = await Verdict(name, restricted);
         Replace(scratch);
-        bool verdictAfterwards = await Verdict(name, dropped);
+        bool verdictAfterwards = await Verdict(name, restricted);
         Libc.Send(Proc.Children(root)[^1], Signal.SegmentationFault).ShouldBeTrue();
         await Until.True("the server's end", () => !Proc.Alive(root));
         await UntilSeen();
@@ -176,9 +175,9 @@ public sealed class DoctorTests
         return new Dictionary<string, bool>(Seen()) { ["verdicts"] = verdict, ["replaced_files"] = verdictAfterwards };
     }
 
-    private static async Task<bool> Verdict(string name, string dropped)
+    private static async Task<bool> Verdict(string name, Restricted agent)
     {
-        Ended ended = await RunningProgram.Run("capsh", Without(dropped, ["scan", "--json", "--watch", name, "--settle", "0.1"]));
+        Ended ended = await agent.Run(["scan", "--json", "--watch", name, "--settle", "0.1"]);
         return ended.Output.StartsWith('{') && ScanReport.Parse(ended.Output).Instances.ShouldHaveSingleItem().Verdict == "hazard";
     }
 
@@ -190,7 +189,7 @@ public sealed class DoctorTests
         File.Copy(LibcPath(), scratch["own/libc.so.6"]);
         File.WriteAllText(scratch["tiny.c"], Tiny);
         Run("gcc", "-shared", "-fPIC", "-o", scratch["own/libcrypto-own.so"], scratch["tiny.c"]);
-        Run("chown", "nobody", scratch["closed"]);
+        Run("chown", "nobody", scratch["closed"]); // Neither the agent's user nor the server's.
         File.SetUnixFileMode(scratch["closed"], (UnixFileMode)Convert.ToInt32("700", 8));
         File.SetUnixFileMode(scratch["own"], (UnixFileMode)Convert.ToInt32("755", 8));
     }
@@ -210,22 +209,8 @@ public sealed class DoctorTests
         process.ExitCode.ShouldBe(0, $"{program} {string.Join(' ', arguments)}");
     }
 
-    /// <summary>The command line for capsh that runs kamotel without some capabilities. The shell becomes kamotel.</summary>
-    private static string[] Without(string dropped, string[] arguments)
-    {
-        IEnumerable<string> names = dropped.Split(' ').SelectMany(static name => name == "others" ? Others() : [$"cap_{name}"]);
-        return [$"--drop={string.Join(',', names)}", "--", "-c", $"exec {string.Join(' ', arguments.Prepend(Requirements.Binary).Select(static a => $"'{a}'"))}"];
-    }
-
-    /// <summary>What this kernel has beside the known ones.</summary>
-    private static IEnumerable<string> Others()
-    {
-        // By number, as capsh takes them too: 41 of them at the time of writing, and each kernel says how many it has.
-        int last = int.Parse(File.ReadAllText("/proc/sys/kernel/cap_last_cap").Trim(), System.Globalization.CultureInfo.InvariantCulture);
-        int[] known = [1, 2, 5, 10, 19, 21, 24, 38, 39, 40];
-        known.Length.ShouldBe(Known.Length);
-        return Enumerable.Range(0, last + 1).Except(known).Select(static number => $"{number}");
-    }
+    /// <summary>Kernels that have the newer kind of probe, for which CAP_PERFMON is enough.</summary>
+    private static bool HasUprobeLinks => OperatingSystem.IsOSPlatformVersionAtLeast("Linux", 6, 6);
 
     private static JsonNode Finding(Ended ended, string id) =>
         JsonNode.Parse(ended.Output)!["findings"]!.AsArray().First(f => f!["id"]!.GetValue<string>() == id)!;
@@ -259,6 +244,33 @@ public sealed class DoctorTests
             // The rest is being written.
         }
         return [.. lines];
+    }
+
+    /// <summary>kamotel as a user with some capabilities and no other, in a folder where that user may write.</summary>
+    private sealed class Restricted
+    {
+        private readonly string[] _command;
+
+        public Restricted(Scratch scratch, string user, IReadOnlyList<string> capabilities)
+        {
+            Folder = scratch[user];
+            _ = Directory.CreateDirectory(Folder);
+            DoctorTests.Run("chown", user, Folder);
+            // Where another user may not go in, a copy is.
+            File.Copy(Requirements.Binary, scratch["kamotel"], overwrite: true);
+            File.SetUnixFileMode(scratch["kamotel"], (UnixFileMode)Convert.ToInt32("755", 8));
+            string held = string.Concat(capabilities.Select(static c => $",+{c["CAP_".Length..].ToLowerInvariant()}"));
+            string[] identity = user == Root
+                ? ["--inh-caps=-all", $"--bounding-set=-all{held}"]
+                : [$"--reuid={user}", $"--regid={user}", "--clear-groups", $"--inh-caps=-all{held}", $"--ambient-caps=-all{held}", $"--bounding-set=-all{held}"];
+            _command = [.. identity, "--", scratch["kamotel"]];
+        }
+
+        public string Folder { get; }
+
+        public Task<Ended> Run(string[] arguments) => RunningProgram.Run("setpriv", [.. _command, .. arguments]);
+
+        public RunningProgram Start(string[] arguments) => RunningProgram.Start("setpriv", [.. _command, .. arguments]);
     }
 
     private sealed class Defer(Action action) : IDisposable

@@ -40,11 +40,9 @@ public sealed class PrivilegeTests
         Samples metrics = Samples.Parse(await client.GetStringAsync(new Uri("/metrics", UriKind.Relative), TestContext.Current.CancellationToken));
 
         (status == HttpStatusCode.OK).ShouldBe(metrics.Sum("kamotel_libraries_probed") > 0, $"{status} {reason}\n{agent}");
-        if (OperatingSystem.IsOSPlatformVersionAtLeast("Linux", 6, 16))
+        if (OperatingSystem.IsOSPlatformVersionAtLeast("Linux", 6, 6))
         {
-            status.ShouldBe(HttpStatusCode.ServiceUnavailable);
-            reason.ShouldContain("no probe could be attached");
-            reason.ShouldContain("CAP_SYS_ADMIN missing");
+            status.ShouldBe(HttpStatusCode.OK, reason);
         }
         agent.Send(Signal.Terminate);
         (await agent.End()).Code.ShouldBe(0, agent.ToString());

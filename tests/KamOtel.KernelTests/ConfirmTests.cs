@@ -1,3 +1,4 @@
+using System.Runtime.InteropServices;
 using KamOtel.Bpf;
 using KamOtel.Diagnosis;
 using KamOtel.Linux;
@@ -129,7 +130,7 @@ public sealed class ConfirmTests
         return target;
     }
 
-    private static BpfLink Attach(Session session)
+    private static SafeHandle Attach(Session session)
     {
         using Microsoft.Win32.SafeHandles.SafeFileHandle file = File.OpenHandle(session.Library);
         ElfFunction function = ElfFile.Open(file).Value.FindFunctions([KernelSide.ConfirmedFunction]).Value.Found.Single();

@@ -1,4 +1,5 @@
 using System.Diagnostics;
+using System.Runtime.InteropServices;
 using KamOtel.Bpf;
 using KamOtel.Diagnosis;
 using KamOtel.Linux;
@@ -15,16 +16,16 @@ internal sealed record Stack(Observation Call, ulong[] Registers, ulong Start, b
 /// <summary>The kernel side, attached to one library and watching one name; keeps all that it sees.</summary>
 internal sealed class Session : IObservationHandler, IDisposable
 {
-    private readonly List<BpfLink> _links = [];
+    private readonly List<SafeHandle> _links = [];
     private readonly Scratch _scratch = new();
     private readonly string _program;
 
-    public Session(string? library = null, int ringBytes = 4 << 20, string program = "target")
+    public Session(string? library = null, int ringBytes = 4 << 20, string program = "target", bool? uprobeMulti = null)
     {
         _program = program;
         Machine.MustRunBpf();
         Library = library ?? Machine.Libcrypto;
-        Kernel = KernelSide.Load(ringBytes, NullLogger.Instance);
+        Kernel = KernelSide.Load(KernelSide.Embedded(), ringBytes, NullLogger.Instance, uprobeMulti: uprobeMulti);
         Kernel.WatchName(Name);
         Kernel.AttachTracepoints();
         Attach(Library);
@@ -114,7 +115,7 @@ internal sealed class Session : IObservationHandler, IDisposable
 
     public void Dispose()
     {
-        foreach (BpfLink link in _links)
+        foreach (SafeHandle link in _links)
         {
             link.Dispose();
         }

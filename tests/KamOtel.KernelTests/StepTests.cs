@@ -1,4 +1,5 @@
 using System.Runtime.InteropServices;
+using KamOtel.Bpf;
 using KamOtel.Diagnosis;
 using KamOtel.Linux;
 using Microsoft.Win32.SafeHandles;
@@ -10,12 +11,16 @@ public sealed class StepTests
 {
     private const string SetLocal = "CRYPTO_THREAD_set_local";
 
-    [Fact]
-    public void An_entry_in_the_main_thread_is_told_with_the_address_of_the_function()
+    [Theory]
+    [InlineData(true)]
+    [InlineData(false)]
+    public void An_entry_in_the_main_thread_is_told_with_the_address_of_the_function(bool uprobeMulti)
     {
-        using var session = new Session();
+        Assert.SkipWhen(uprobeMulti && !KernelSide.HasUprobeMulti, "this test needs Linux 6.6");
+        using var session = new Session(uprobeMulti: uprobeMulti);
         ulong offset = OffsetIn(session.Library, SetLocal);
         using SafeHandle link = session.Kernel.AttachEnter(session.Library, offset);
+        (link is SafeFileHandle).ShouldBe(uprobeMulti, "what kind of link it is");
         IReadOnlyList<Deed> deeds = session.Run("before_fork");
 
         Observation[] entered = [.. session.Seen.Where(static o => o.Kind == ObservationKind.Entered)];
@@ -30,13 +35,8 @@ public sealed class StepTests
     [Fact]
     public void What_is_taken_away_tells_no_more()
     {
-        Assert.SkipUnless(OperatingSystem.IsOSPlatformVersionAtLeast("Linux", 6, 6), "this test needs Linux 6.6");
         using var session = new Session();
-        ulong offset = OffsetIn(session.Library, SetLocal);
-        using (SafeHandle link = session.Kernel.AttachEnter(session.Library, offset))
-        {
-            link.ShouldBeOfType<SafeFileHandle>("the kind of link that 6.6 brought");
-        }
+        session.Kernel.AttachEnter(session.Library, OffsetIn(session.Library, SetLocal)).Dispose();
         _ = session.Run("before_fork");
         session.Seen.ShouldNotContain(static o => o.Kind == ObservationKind.Entered);
     }

@@ -41,10 +41,14 @@ public sealed class DocumentationTests
         Section("docs/operations.md", "| feature |").ShouldBe(DoctorFeature.All.Select(static f => $"| `{f.Id}` | {f.What} |"));
 
     [Fact]
-    public void The_operations_guide_tells_what_each_capability_is_for()
+    public void The_security_guide_tells_what_each_capability_is_for()
     {
-        string[] told = [.. Section("docs/operations.md", "| capability |").Select(static line => line.Split('`')[1])];
-        told.Order(StringComparer.Ordinal).ShouldBe(DoctorPrivileges.All.Where(static c => c != "CAP_DAC_OVERRIDE").Order(StringComparer.Ordinal));
+        string[] needed = [.. Section("docs/security.md", "| kernel | capabilities |")[0].Split('`').Where(static (_, i) => i % 2 == 1)];
+        string[] told = [.. Section("docs/security.md", "| capability | for | without it stops |").Select(static line => line.Split('`')[1])];
+        string[] rarely = [.. Section("docs/security.md", "| capability | for | without it |").Select(static line => line.Split('`')[1])];
+        told.ShouldBe(needed);
+        LeastPrivilege.Agent.ShouldBe(needed, "it keeps what it needs");
+        told.Concat(rarely).Order(StringComparer.Ordinal).ShouldBe(DoctorPrivileges.All.Order(StringComparer.Ordinal));
     }
 
     [Fact]
