@@ -102,18 +102,22 @@ internal static partial class AgentHost
         services.AddRoutingCore();
         services.Configure<HostOptions>(static host => host.ShutdownTimeout = StopWithin);
         services.AddSingleton(options);
-        // Of a recording all that is in it is shown.
-        services.AddSingleton(new AgentState(new ServerHistories(origin is null ? ServerHistories.MaxEnded : ServerHistories.MaxServers)));
+        // Of a recording all that is in it is shown. Where nothing is served nobody asks what happened.
+        ServerHistories? histories = options.Listen is null ? null : new(origin is null ? ServerHistories.MaxEnded : ServerHistories.MaxServers);
+        services.AddSingleton(new AgentState(histories));
         services.AddSingleton<TelemetryCounters>();
         services.AddSingleton<Exemplars>();
         services.AddSingleton<Instruments>();
         services.AddSingleton<TelemetrySink>();
         services.AddSingleton(origin ?? new StatusOrigin(DateTimeOffset.UtcNow, [.. options.Watch], Recording: null));
+        services.AddSingleton<RequestGuard>();
+        services.AddSingleton<MetricsPage>();
         services.AddSingleton<StatusReports>();
         services.AddSingleton<StatusPage>();
         services.AddSingleton<IFleetSink>(provider =>
         {
-            var told = new CompositeSink(provider.GetRequiredService<AgentState>().Histories, provider.GetRequiredService<TelemetrySink>());
+            IFleetSink telemetry = provider.GetRequiredService<TelemetrySink>();
+            IFleetSink told = histories is null ? telemetry : new CompositeSink(histories, telemetry);
             return story is null ? told : new CompositeSink(story, told);
         });
         services.AddSingleton<OtlpSettings>(static _ => OtlpSettings.FromEnvironment(Environment.GetEnvironmentVariable));
@@ -121,19 +125,9 @@ internal static partial class AgentHost
         addWatch(services);
 
         WebApplication app = builder.Build();
-        Instruments instruments = app.Services.GetRequiredService<Instruments>();
         AgentState state = app.Services.GetRequiredService<AgentState>();
-        app.Use(static (context, next) =>
-        {
-            context.Response.Headers.Server = ServerHeader;
-            return next(context);
-        });
-        Page(app, "/metrics", async context =>
-        {
-            bool openMetrics = TakesOpenMetrics(context.Request.Headers.Accept);
-            context.Response.ContentType = openMetrics ? "application/openmetrics-text; version=1.0.0; charset=utf-8" : "text/plain; version=0.0.4; charset=utf-8";
-            await instruments.WritePrometheusAsync(context.Response.Body, openMetrics, context.RequestAborted);
-        });
+        app.Use(app.Services.GetRequiredService<RequestGuard>().PassAsync);
+        Page(app, "/metrics", app.Services.GetRequiredService<MetricsPage>().AnswerAsync);
         Page(app, "/healthz", static context => context.Response.WriteAsync("alive\n"));
         Page(app, "/readyz", context =>
         {
@@ -143,11 +137,11 @@ internal static partial class AgentHost
         });
         Page(app, "/docs/{**path}", Guides.AnswerAsync);
         StatusPage page = app.Services.GetRequiredService<StatusPage>();
-        Page(app, "/page/{name}", page.AnswerAsync);
+        Page(app, "/page/{name}", StatusPage.AnswerAsync);
         Page(app, "/api/fleet", page.AnswerFleetAsync);
         Page(app, "/api/instances/{id}", page.AnswerInstanceAsync);
-        app.MapGet("/api/events", (RequestDelegate)page.StreamAsync);
-        Page(app, "/", page.AnswerAsync);
+        Page(app, "/api/events", page.StreamAsync);
+        Page(app, "/", StatusPage.AnswerAsync);
         return app;
     }
 
@@ -169,10 +163,6 @@ internal static partial class AgentHost
     /// <summary>A page to GET; to HEAD it answers the same, and the server leaves the body out.</summary>
     private static void Page(WebApplication app, string path, RequestDelegate answer) =>
         app.MapMethods(path, [HttpMethods.Get, HttpMethods.Head], answer);
-
-    /// <summary>The client says that it understands OpenMetrics, as Prometheus does: then it gets exemplars.</summary>
-    private static bool TakesOpenMetrics(IEnumerable<string?> accept) =>
-        accept.Any(static value => value?.Contains("application/openmetrics-text", StringComparison.OrdinalIgnoreCase) == true);
 
     [LoggerMessage(Level = LogLevel.Information, Message = "listening on {Address}")]
     private static partial void Listening(ILogger logger, string address);
