@@ -40,7 +40,7 @@ internal static partial class AgentHost
             }
             services.AddHostedService<WatchLoop>();
         });
-        ILogger logger = app.Services.GetRequiredService<ILoggerFactory>().CreateLogger("kamotel");
+        ILogger logger = LoggerOf(app);
         foreach (string warning in Settings.Warnings(options, Environment.GetEnvironmentVariables().Keys.Cast<string>()))
         {
             Doubtful(logger, warning);
@@ -72,9 +72,12 @@ internal static partial class AgentHost
 
     /// <summary>The host, not started.</summary>
     /// <param name="addWatch">Registers what watches: the watch loop, or a test's own.</param>
+    /// <exception cref="IOException">A certificate, a key or the passwords cannot be read.</exception>
+    /// <exception cref="UsageException">They are not what they should be.</exception>
     /// <param name="origin">Where what the status page shows comes from; null for this host, watched from now on.</param>
     public static WebApplication Build(RunOptions options, StoryPrinter? story, Action<IServiceCollection> addWatch, StatusOrigin? origin = null)
     {
+        var access = HttpAccess.Load(options);
         // No file is served: the default, the working directory, may be gone.
         WebApplicationBuilder builder = WebApplication.CreateEmptyBuilder(new WebApplicationOptions { ApplicationName = "kamotel", ContentRootPath = "/" });
         builder.Logging.SetMinimumLevel(options.LogLevel);
@@ -82,17 +85,7 @@ internal static partial class AgentHost
         // It logs what fails the start, and throws it: once is enough, and the command line says it better.
         builder.Logging.AddFilter("Microsoft.Extensions.Hosting.Internal.Host", LogLevel.None);
         builder.Logging.AddProvider(new StderrLoggerProvider(StandardStreams.Error, options.LogJson));
-        builder.WebHost.UseKestrelCore().ConfigureKestrel(kestrel =>
-        {
-            kestrel.AddServerHeader = false;
-            kestrel.Limits.MaxRequestBodySize = 0;
-            kestrel.Limits.MaxConcurrentConnections = 64;
-            kestrel.Limits.RequestHeadersTimeout = TimeSpan.FromSeconds(5);
-            if (options.Listen is { } address)
-            {
-                kestrel.Listen(address);
-            }
-        });
+        builder.WebHost.UseKestrelCore().ConfigureKestrel(access.Configure);
         if (options.Listen is null)
         {
             // Without an address it would choose one itself.
@@ -110,6 +103,7 @@ internal static partial class AgentHost
         services.AddSingleton<Instruments>();
         services.AddSingleton<TelemetrySink>();
         services.AddSingleton(origin ?? new StatusOrigin(DateTimeOffset.UtcNow, [.. options.Watch], Recording: null));
+        services.AddSingleton(_ => access);
         services.AddSingleton<RequestGuard>();
         services.AddSingleton<MetricsPage>();
         services.AddSingleton<StatusReports>();
@@ -126,6 +120,12 @@ internal static partial class AgentHost
 
         WebApplication app = builder.Build();
         AgentState state = app.Services.GetRequiredService<AgentState>();
+        ILogger logger = LoggerOf(app);
+        access.LogTo(logger);
+        foreach (string warning in access.Warnings())
+        {
+            Doubtful(logger, warning);
+        }
         app.Use(app.Services.GetRequiredService<RequestGuard>().PassAsync);
         Page(app, "/metrics", app.Services.GetRequiredService<MetricsPage>().AnswerAsync);
         Page(app, "/healthz", static context => context.Response.WriteAsync("alive\n"));
@@ -159,6 +159,8 @@ internal static partial class AgentHost
         {
         }
     }
+
+    private static ILogger LoggerOf(WebApplication app) => app.Services.GetRequiredService<ILoggerFactory>().CreateLogger("kamotel");
 
     /// <summary>A page to GET; to HEAD it answers the same, and the server leaves the body out.</summary>
     private static void Page(WebApplication app, string path, RequestDelegate answer) =>

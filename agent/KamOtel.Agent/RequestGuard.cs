@@ -3,8 +3,8 @@ using Microsoft.Extensions.Primitives;
 
 namespace KamOtel.Agent;
 
-/// <summary>Every request comes by here before any page: who asks, and by which name.</summary>
-internal sealed class RequestGuard(RunOptions options)
+/// <summary>Every request comes by here before any page: who asks, for whom, and by which name.</summary>
+internal sealed class RequestGuard(RunOptions options, HttpAccess access)
 {
     /// <summary>Answers it, or has it answered by <paramref name="next"/>.</summary>
     public async Task PassAsync(HttpContext context, RequestDelegate next)
@@ -22,6 +22,10 @@ internal sealed class RequestGuard(RunOptions options)
         else if (IsOfAnotherSite(context.Request))
         {
             await Answer.RefuseAsync(context, StatusCodes.Status403Forbidden, "another web site's page may lead here, and may ask for nothing by itself");
+        }
+        else if (await access.RefusalAsync(context) is var (status, why))
+        {
+            await Answer.RefuseAsync(context, status, why);
         }
         else
         {
