@@ -29,6 +29,9 @@ internal sealed partial class HttpAccess : IDisposable
     /// <summary>HTTPS is served.</summary>
     public bool IsTls => _certificate is not null;
 
+    /// <summary>What it is served with now; null for HTTP.</summary>
+    public ServerCertificate? Certificate => _certificate?.Current;
+
     /// <summary>Reads the files; none where nothing is served.</summary>
     /// <exception cref="IOException">One cannot be read.</exception>
     /// <exception cref="UsageException">One says what it must not, or one is missing beside another.</exception>
@@ -45,8 +48,8 @@ internal sealed partial class HttpAccess : IDisposable
         }
         return new HttpAccess(
             options,
-            options.TlsCertificate.Length > 0 ? Certificate(options, time) : null,
-            options.BasicAuth.Length > 0 ? Passwords(new NamedFile(options.BasicAuth, "--basic-auth"), time) : null,
+            options.TlsCertificate.Length > 0 ? ReadCertificate(options, time) : null,
+            options.BasicAuth.Length > 0 ? ReadPasswords(new NamedFile(options.BasicAuth, "--basic-auth"), time) : null,
             time);
     }
 
@@ -80,7 +83,7 @@ internal sealed partial class HttpAccess : IDisposable
         {
             yield return $"{listen} can be reached from elsewhere, and passwords come to it in clear text: set --tls-certificate";
         }
-        if (_certificate?.Current is { } certificate && DateTime.UtcNow is var now && (now < certificate.NotBefore || now > certificate.NotAfter))
+        if (Certificate is { } certificate && DateTime.UtcNow is var now && (now < certificate.NotBefore || now > certificate.NotAfter))
         {
             yield return $"{_options.TlsCertificate} (--tls-certificate) is valid from {certificate.NotBefore:u} to {certificate.NotAfter:u} only: clients will refuse it; renew it";
         }
@@ -150,7 +153,7 @@ internal sealed partial class HttpAccess : IDisposable
     private static NamedFile Key(RunOptions options) =>
         options.TlsKey.Length > 0 ? new NamedFile(options.TlsKey, "--tls-key") : new NamedFile(options.TlsCertificate, "--tls-certificate");
 
-    private static RereadFiles<ServerCertificate> Certificate(RunOptions options, TimeProvider time)
+    private static RereadFiles<ServerCertificate> ReadCertificate(RunOptions options, TimeProvider time)
     {
         var certificate = new NamedFile(options.TlsCertificate, "--tls-certificate");
         NamedFile key = Key(options);
@@ -161,8 +164,8 @@ internal sealed partial class HttpAccess : IDisposable
             time);
     }
 
-    private static RereadFiles<Passwords> Passwords(NamedFile file, TimeProvider time) =>
-        new([file], content => Agent.Passwords.Of(file, content[0]), time);
+    private static RereadFiles<Passwords> ReadPasswords(NamedFile file, TimeProvider time) =>
+        new([file], content => Passwords.Of(file, content[0]), time);
 
     [LoggerMessage(Level = LogLevel.Information, Message = "read again, and used from now on: {Files}")]
     private static partial void Renewed(ILogger logger, string files);

@@ -17,9 +17,13 @@ internal sealed class ServerCertificate
         // Offline: nothing is asked of the CA on the way.
         _context = SslStreamCertificateContext.Create(own, others, offline: true);
         _clientCas = clientCas;
+        Thumbprint = own.Thumbprint;
         NotBefore = own.NotBefore.ToUniversalTime();
         NotAfter = own.NotAfter.ToUniversalTime();
     }
+
+    /// <summary>Which one it is.</summary>
+    public string Thumbprint { get; }
 
     /// <summary>From when it is valid, UTC.</summary>
     public DateTime NotBefore { get; }

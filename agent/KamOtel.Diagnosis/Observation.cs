@@ -150,19 +150,12 @@ public struct TaskName : IEquatable<TaskName>
         return hash.ToHashCode();
     }
 
-    /// <summary>The name as text; bytes that are no UTF-8 become U+FFFD, control characters '?'.</summary>
+    /// <summary>The name as text; bytes that are no UTF-8 become U+FFFD, control and invisible characters '?'.</summary>
     public override readonly string ToString()
     {
         ReadOnlySpan<byte> bytes = this;
         int end = bytes.IndexOf((byte)0);
-        string text = Encoding.UTF8.GetString(end < 0 ? bytes : bytes[..end]);
-        return string.Create(text.Length, text, static (span, from) =>
-        {
-            for (int i = 0; i < span.Length; i++)
-            {
-                span[i] = char.IsControl(from[i]) ? '?' : from[i];
-            }
-        });
+        return PlainText.Of(Encoding.UTF8.GetString(end < 0 ? bytes : bytes[..end]));
     }
 
     /// <summary>Equal bytes.</summary>

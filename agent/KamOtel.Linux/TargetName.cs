@@ -1,5 +1,4 @@
 using System.Buffers;
-using System.Globalization;
 using System.Text;
 using KamOtel.Diagnosis;
 
@@ -125,23 +124,15 @@ public static class TargetName
     /// <summary>No control or invisible characters, and at most <see cref="MaxLength"/>; of a longer name its end, which tells more.</summary>
     internal static string Sanitise(string name)
     {
-        var result = new StringBuilder(Math.Min(name.Length, 2 * MaxLength));
-        foreach (Rune rune in name.EnumerateRunes())
-        {
-            bool visible = Rune.GetUnicodeCategory(rune) is not (UnicodeCategory.Control or UnicodeCategory.Format
-                or UnicodeCategory.LineSeparator or UnicodeCategory.ParagraphSeparator or UnicodeCategory.OtherNotAssigned
-                or UnicodeCategory.PrivateUse or UnicodeCategory.Surrogate);
-            result.Append(visible ? rune.ToString() : "?");
-        }
-
+        string result = PlainText.Of(name);
         if (result.Length <= MaxLength)
         {
-            return result.ToString();
+            return result;
         }
 
         int start = result.Length - (MaxLength - 1);
         start += char.IsLowSurrogate(result[start]) ? 1 : 0;
-        return $"…{result.ToString(start, result.Length - start)}";
+        return $"…{result[start..]}";
     }
 
     private static bool IsStill(ProcFs proc, ProcessId process, out TaskName task, out ProcFailure failure)
