@@ -493,11 +493,14 @@ internal sealed partial class RecordingJson : JsonSerializerContext;
 internal sealed class WordConverter<T>() : JsonStringEnumConverter<T>(JsonNamingPolicy.SnakeCaseLower, allowIntegerValues: false)
     where T : struct, Enum;
 
-/// <summary>Text without control and invisible characters: a file from elsewhere shall not speak to the terminal, nor mislead the eye.</summary>
+/// <summary>Text without control characters: a file from elsewhere shall not speak to the terminal.</summary>
 internal sealed class PlainTextConverter : JsonConverter<string>
 {
-    public override string? Read(ref Utf8JsonReader reader, Type typeToConvert, JsonSerializerOptions options) =>
-        reader.GetString() is { } text ? PlainText.Of(text) : null;
+    public override string? Read(ref Utf8JsonReader reader, Type typeToConvert, JsonSerializerOptions options)
+    {
+        string? text = reader.GetString();
+        return text is null || !text.Any(char.IsControl) ? text : string.Concat(text.Select(static c => char.IsControl(c) ? '?' : c));
+    }
 
     public override void Write(Utf8JsonWriter writer, string value, JsonSerializerOptions options) => writer.WriteStringValue(value);
 }
