@@ -99,13 +99,13 @@ internal static class Settings
         new("listen", "ADDRESS:PORT", "where /metrics, /healthz and /readyz are served; port 0 picks a free one (default 127.0.0.1:9464)", IsList: false, static (o, v) =>
             // Without brackets the last group of an IPv6 address would pass for a port.
             o.Listen = IPEndPoint.TryParse(v[0], out IPEndPoint? address) && v[0].AsSpan(v[0].LastIndexOf(']') + 1).Count(':') == 1 ? address : throw new FormatException()) { Serves = true },
-        new("tlsCertificate", "FILE", "PEM file with the certificate, and those between it and the CA: HTTPS is served in place of HTTP; read again when it changes (default: none)", IsList: false, static (o, v) =>
+        new("tlsCertificate", "FILE", "PEM file with the certificate, then those between it and the CA: HTTPS is served in place of HTTP (default none)", IsList: false, static (o, v) =>
             o.TlsCertificate = v[0]) { Serves = true },
-        new("tlsKey", "FILE", "PEM file with the certificate's key; read again when it changes (default: it is in the certificate's file)", IsList: false, static (o, v) =>
+        new("tlsKey", "FILE", "PEM file with the certificate's key (default: it is in the certificate's file)", IsList: false, static (o, v) =>
             o.TlsKey = v[0]) { Serves = true },
-        new("tlsClientCa", "FILE", "PEM file with a CA: only clients with a certificate of it are served, but for /healthz and /readyz (default: none)", IsList: false, static (o, v) =>
+        new("tlsClientCa", "FILE", "PEM file with a CA: only clients with its certificates are served, but for /healthz and /readyz (default none)", IsList: false, static (o, v) =>
             o.TlsClientCa = v[0]) { Serves = true },
-        new("basicAuth", "FILE", "file of those who are served, a line NAME:HASH each as 'htpasswd -nB NAME' writes it; /healthz and /readyz ask for no password; read again when it changes (default: none, all are served)", IsList: false, static (o, v) =>
+        new("basicAuth", "FILE", "file of those who are served but for /healthz and /readyz, a line NAME:HASH each as 'htpasswd -nB NAME' writes it (default none: all are)", IsList: false, static (o, v) =>
             o.BasicAuth = v[0]) { Serves = true },
         new("watch", "NAME", "name of a program to watch; may be repeated, or names separated by commas, 1 to 64 in all (default kamailio and opensips)", IsList: true, static (o, v) =>
             o.Watch = Names(v)),

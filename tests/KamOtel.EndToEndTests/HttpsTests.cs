@@ -16,7 +16,7 @@ public sealed class HttpsTests
         using var scratch = new Scratch();
         await MakeCertificates(scratch, "first");
         await MakeUsers(scratch);
-        await File.WriteAllTextAsync(scratch["password"], Password);
+        await File.WriteAllTextAsync(scratch["password"], Password, TestContext.Current.CancellationToken);
         int port = Scratch.FreePort();
         var address = new Uri($"https://127.0.0.1:{port}");
         await using RunningProgram agent = RunningProgram.Start(
@@ -58,14 +58,14 @@ public sealed class HttpsTests
     {
         Requirements.Program("promtool");
         using var scratch = new Scratch();
-        string guide = await File.ReadAllTextAsync(Path.Combine(Requirements.Repository, "docs/operations.md"));
+        string guide = await File.ReadAllTextAsync(Path.Combine(Requirements.Repository, "docs/operations.md"), TestContext.Current.CancellationToken);
         int from = guide.IndexOf("```yaml\nscrape_configs:", StringComparison.Ordinal);
         from.ShouldBePositive();
         string example = guide[(from + "```yaml\n".Length)..guide.IndexOf("\n```\n", from, StringComparison.Ordinal)];
         // It looks for the files.
-        await File.WriteAllTextAsync(scratch["kamotel-ca.crt"], "");
-        await File.WriteAllTextAsync(scratch["kamotel-password"], "");
-        await File.WriteAllTextAsync(scratch["prometheus.yml"], example.Replace("/etc/prometheus", scratch.Folder, StringComparison.Ordinal) + "\n");
+        await File.WriteAllTextAsync(scratch["kamotel-ca.crt"], "", TestContext.Current.CancellationToken);
+        await File.WriteAllTextAsync(scratch["kamotel-password"], "", TestContext.Current.CancellationToken);
+        await File.WriteAllTextAsync(scratch["prometheus.yml"], example.Replace("/etc/prometheus", scratch.Folder, StringComparison.Ordinal) + "\n", TestContext.Current.CancellationToken);
         Ended ended = await RunningProgram.Run("promtool", ["check", "config", scratch["prometheus.yml"]]);
         ended.Code.ShouldBe(0, ended.ToString());
     }
@@ -94,7 +94,7 @@ public sealed class HttpsTests
         Requirements.Program("htpasswd");
         Ended ended = await RunningProgram.Run("htpasswd", ["-nBb", "prometheus", Password]);
         ended.Code.ShouldBe(0, ended.ToString());
-        await File.WriteAllTextAsync(scratch["users"], ended.Output);
+        await File.WriteAllTextAsync(scratch["users"], ended.Output, TestContext.Current.CancellationToken);
     }
 
     /// <summary>The status that curl gets, which trusts the test's CA only.</summary>
