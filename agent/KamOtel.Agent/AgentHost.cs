@@ -72,9 +72,9 @@ internal static partial class AgentHost
 
     /// <summary>The host, not started.</summary>
     /// <param name="addWatch">Registers what watches: the watch loop, or a test's own.</param>
+    /// <param name="origin">Where what the status page shows comes from; null for this host, watched from now on.</param>
     /// <exception cref="IOException">A certificate, a key or the passwords cannot be read.</exception>
     /// <exception cref="UsageException">They are not what they should be.</exception>
-    /// <param name="origin">Where what the status page shows comes from; null for this host, watched from now on.</param>
     public static WebApplication Build(RunOptions options, StoryPrinter? story, Action<IServiceCollection> addWatch, StatusOrigin? origin = null)
     {
         var access = HttpAccess.Load(options);

@@ -12,7 +12,7 @@ internal sealed class ConnectionLimit(int most)
     /// <summary>Stands before everything else, TLS included.</summary>
     public ConnectionDelegate Before(ConnectionDelegate next) => async connection =>
     {
-        IPAddress address = (connection.RemoteEndPoint as IPEndPoint)?.Address ?? IPAddress.None;
+        IPAddress address = ClientAddress.Of((connection.RemoteEndPoint as IPEndPoint)?.Address ?? IPAddress.None);
         try
         {
             if (_open.AddOrUpdate(address, 1, static (_, open) => open + 1) <= most)

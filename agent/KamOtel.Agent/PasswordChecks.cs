@@ -58,7 +58,7 @@ internal sealed class PasswordChecks(Func<Passwords> passwords, TimeProvider tim
         {
             return PasswordOutcome.Right;
         }
-        IPAddress address = Prefix(from);
+        IPAddress address = ClientAddress.Of(from);
         if (MustWait(address))
         {
             return PasswordOutcome.NotTried;
@@ -155,18 +155,6 @@ internal sealed class PasswordChecks(Func<Passwords> passwords, TimeProvider tim
     private long Later(TimeSpan after) => time.GetTimestamp() + (long)(after.TotalSeconds * time.TimestampFrequency);
 
     private TimeSpan Left(long until) => TimeSpan.FromSeconds((double)(until - time.GetTimestamp()) / time.TimestampFrequency);
-
-    /// <summary>One host can have all addresses of an IPv6 network.</summary>
-    private static IPAddress Prefix(IPAddress address)
-    {
-        if (address.IsIPv4MappedToIPv6)
-        {
-            return address.MapToIPv4();
-        }
-        byte[] bytes = address.GetAddressBytes();
-        bytes.AsSpan(Math.Min(bytes.Length, 8)).Clear();
-        return new IPAddress(bytes);
-    }
 
     private static (string Name, string Password)? Parse(string? authorization)
     {
