@@ -40,7 +40,7 @@ internal static partial class AgentHost
             }
             services.AddHostedService<WatchLoop>();
         });
-        ILogger logger = app.Services.GetRequiredService<ILoggerFactory>().CreateLogger("kamotel");
+        ILogger logger = LoggerOf(app);
         foreach (string warning in Settings.Warnings(options, Environment.GetEnvironmentVariables().Keys.Cast<string>()))
         {
             Doubtful(logger, warning);
@@ -73,8 +73,11 @@ internal static partial class AgentHost
     /// <summary>The host, not started.</summary>
     /// <param name="addWatch">Registers what watches: the watch loop, or a test's own.</param>
     /// <param name="origin">Where what the status page shows comes from; null for this host, watched from now on.</param>
+    /// <exception cref="IOException">A certificate, a key or the passwords cannot be read.</exception>
+    /// <exception cref="UsageException">They are not what they should be.</exception>
     public static WebApplication Build(RunOptions options, StoryPrinter? story, Action<IServiceCollection> addWatch, StatusOrigin? origin = null)
     {
+        var access = HttpAccess.Load(options);
         // No file is served: the default, the working directory, may be gone.
         WebApplicationBuilder builder = WebApplication.CreateEmptyBuilder(new WebApplicationOptions { ApplicationName = "kamotel", ContentRootPath = "/" });
         builder.Logging.SetMinimumLevel(options.LogLevel);
@@ -82,17 +85,7 @@ internal static partial class AgentHost
         // It logs what fails the start, and throws it: once is enough, and the command line says it better.
         builder.Logging.AddFilter("Microsoft.Extensions.Hosting.Internal.Host", LogLevel.None);
         builder.Logging.AddProvider(new StderrLoggerProvider(StandardStreams.Error, options.LogJson));
-        builder.WebHost.UseKestrelCore().ConfigureKestrel(kestrel =>
-        {
-            kestrel.AddServerHeader = false;
-            kestrel.Limits.MaxRequestBodySize = 0;
-            kestrel.Limits.MaxConcurrentConnections = 64;
-            kestrel.Limits.RequestHeadersTimeout = TimeSpan.FromSeconds(5);
-            if (options.Listen is { } address)
-            {
-                kestrel.Listen(address);
-            }
-        });
+        builder.WebHost.UseKestrelCore().ConfigureKestrel(access.Configure);
         if (options.Listen is null)
         {
             // Without an address it would choose one itself.
@@ -102,18 +95,23 @@ internal static partial class AgentHost
         services.AddRoutingCore();
         services.Configure<HostOptions>(static host => host.ShutdownTimeout = StopWithin);
         services.AddSingleton(options);
-        // Of a recording all that is in it is shown.
-        services.AddSingleton(new AgentState(new ServerHistories(origin is null ? ServerHistories.MaxEnded : ServerHistories.MaxServers)));
+        // Of a recording all that is in it is shown. Where nothing is served nobody asks what happened.
+        ServerHistories? histories = options.Listen is null ? null : new(origin is null ? ServerHistories.MaxEnded : ServerHistories.MaxServers);
+        services.AddSingleton(new AgentState(histories));
         services.AddSingleton<TelemetryCounters>();
         services.AddSingleton<Exemplars>();
         services.AddSingleton<Instruments>();
         services.AddSingleton<TelemetrySink>();
         services.AddSingleton(origin ?? new StatusOrigin(DateTimeOffset.UtcNow, [.. options.Watch], Recording: null));
+        services.AddSingleton(_ => access);
+        services.AddSingleton<RequestGuard>();
+        services.AddSingleton<MetricsPage>();
         services.AddSingleton<StatusReports>();
         services.AddSingleton<StatusPage>();
         services.AddSingleton<IFleetSink>(provider =>
         {
-            var told = new CompositeSink(provider.GetRequiredService<AgentState>().Histories, provider.GetRequiredService<TelemetrySink>());
+            IFleetSink telemetry = provider.GetRequiredService<TelemetrySink>();
+            IFleetSink told = histories is null ? telemetry : new CompositeSink(histories, telemetry);
             return story is null ? told : new CompositeSink(story, told);
         });
         services.AddSingleton<OtlpSettings>(static _ => OtlpSettings.FromEnvironment(Environment.GetEnvironmentVariable));
@@ -121,19 +119,15 @@ internal static partial class AgentHost
         addWatch(services);
 
         WebApplication app = builder.Build();
-        Instruments instruments = app.Services.GetRequiredService<Instruments>();
         AgentState state = app.Services.GetRequiredService<AgentState>();
-        app.Use(static (context, next) =>
+        ILogger logger = LoggerOf(app);
+        access.LogTo(logger);
+        foreach (string warning in access.Warnings())
         {
-            context.Response.Headers.Server = ServerHeader;
-            return next(context);
-        });
-        Page(app, "/metrics", async context =>
-        {
-            bool openMetrics = TakesOpenMetrics(context.Request.Headers.Accept);
-            context.Response.ContentType = openMetrics ? "application/openmetrics-text; version=1.0.0; charset=utf-8" : "text/plain; version=0.0.4; charset=utf-8";
-            await instruments.WritePrometheusAsync(context.Response.Body, openMetrics, context.RequestAborted);
-        });
+            Doubtful(logger, warning);
+        }
+        app.Use(app.Services.GetRequiredService<RequestGuard>().PassAsync);
+        Page(app, "/metrics", app.Services.GetRequiredService<MetricsPage>().AnswerAsync);
         Page(app, "/healthz", static context => context.Response.WriteAsync("alive\n"));
         Page(app, "/readyz", context =>
         {
@@ -143,11 +137,11 @@ internal static partial class AgentHost
         });
         Page(app, "/docs/{**path}", Guides.AnswerAsync);
         StatusPage page = app.Services.GetRequiredService<StatusPage>();
-        Page(app, "/page/{name}", page.AnswerAsync);
+        Page(app, "/page/{name}", StatusPage.AnswerAsync);
         Page(app, "/api/fleet", page.AnswerFleetAsync);
         Page(app, "/api/instances/{id}", page.AnswerInstanceAsync);
-        app.MapGet("/api/events", (RequestDelegate)page.StreamAsync);
-        Page(app, "/", page.AnswerAsync);
+        Page(app, "/api/events", page.StreamAsync);
+        Page(app, "/", StatusPage.AnswerAsync);
         return app;
     }
 
@@ -166,13 +160,11 @@ internal static partial class AgentHost
         }
     }
 
+    private static ILogger LoggerOf(WebApplication app) => app.Services.GetRequiredService<ILoggerFactory>().CreateLogger("kamotel");
+
     /// <summary>A page to GET; to HEAD it answers the same, and the server leaves the body out.</summary>
     private static void Page(WebApplication app, string path, RequestDelegate answer) =>
         app.MapMethods(path, [HttpMethods.Get, HttpMethods.Head], answer);
-
-    /// <summary>The client says that it understands OpenMetrics, as Prometheus does: then it gets exemplars.</summary>
-    private static bool TakesOpenMetrics(IEnumerable<string?> accept) =>
-        accept.Any(static value => value?.Contains("application/openmetrics-text", StringComparison.OrdinalIgnoreCase) == true);
 
     [LoggerMessage(Level = LogLevel.Information, Message = "listening on {Address}")]
     private static partial void Listening(ILogger logger, string address);

@@ -64,8 +64,8 @@ internal sealed class AgentState(ServerHistories? histories = null)
     private string? _notReady = "the watch loop has not started";
     private long _lastTurn;
 
-    /// <summary>What happened to the servers. Watch loop only; it is in each snapshot.</summary>
-    public ServerHistories Histories { get; } = histories ?? new();
+    /// <summary>What happened to the servers; null where nobody asks for it. Watch loop only; it is in each snapshot.</summary>
+    public ServerHistories? Histories { get; } = histories;
 
     /// <summary>The latest snapshot.</summary>
     public AgentSnapshot Current => Volatile.Read(ref _current);
@@ -86,7 +86,7 @@ internal sealed class AgentState(ServerHistories? histories = null)
     /// <summary>Replaces the snapshot. Watch loop only.</summary>
     public void Publish(AgentSnapshot snapshot)
     {
-        Volatile.Write(ref _current, snapshot with { History = Histories.Snapshot() });
+        Volatile.Write(ref _current, snapshot with { History = Histories?.Snapshot() ?? HistorySnapshot.Empty });
         Tell();
     }
 

@@ -199,7 +199,7 @@ internal static class CommandLine
         var json = new Option<bool>("--json") { Description = "print a JSON document (docs/scan.schema.json) in place of the table, and nothing else on standard output" };
         var junit = new Option<string>("--junit") { Description = "write a JUnit report, too", HelpName = "FILE" };
         Option<string> color = Color("the table");
-        var settings = new SettingOptions(static s => s.Key is not "listen" and not "inspectEvery");
+        var settings = new SettingOptions(static s => !s.Serves && s.Key is not "inspectEvery");
         var check = new Command("check", "Run a server under watch, stop it, and tell whether it is safe.") { command, watched, ready, stop, each, json, junit, settings.File, color };
         settings.AddTo(check);
         check.SetAction(parsed =>
@@ -303,7 +303,7 @@ internal static class CommandLine
         var trace = new Option<bool>("--trace") { Description = "draw the starts of the servers, and what was found later, as spans" };
         var follow = new Option<bool>("--follow") { Description = "print what happened, a line an event" };
         Option<string> color = Color("what is printed");
-        var settings = new SettingOptions(static s => s.Key is "listen" or "logLevel" or "logFormat", listensByDefault: false);
+        var settings = new SettingOptions(static s => s.Serves || s.Key is "logLevel" or "logFormat", listensByDefault: false);
         var replay = new Command("replay", "Tell what a recording tells, as if it happened again.") { file, json, trace, follow, color, settings.File };
         settings.AddTo(replay);
         replay.SetAction(async (parsed, cancellation) =>
@@ -316,6 +316,12 @@ internal static class CommandLine
             }
             RunOptions loaded = settings.Load(parsed);
             loaded.Listen = settings.IsGiven(parsed, "listen") ? loaded.Listen : null;
+            // Certificates and passwords of the service are not those of whoever looks at a recording.
+            if (!settings.IsGiven(parsed, "tlsCertificate"))
+            {
+                (loaded.TlsCertificate, loaded.TlsKey, loaded.TlsClientCa) = ("", "", "");
+            }
+            loaded.BasicAuth = settings.IsGiven(parsed, "basicAuth") ? loaded.BasicAuth : "";
             LeastPrivilege.ForReplay(loaded);
             return await ReplayCommand.RunAsync(loaded, options, output, error, cancellation);
         });

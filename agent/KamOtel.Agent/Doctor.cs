@@ -42,6 +42,7 @@ internal static class Doctor
             .. Check("mounts", DoctorMachine.Mounts),
             .. Check("cgroup", DoctorMachine.Cgroup),
             .. Check("settings", () => Settings.Warnings(options, variables).Select(static warning => Finding.Warning("settings", warning, "the agent may not do what was meant", "mend or remove it"))),
+            .. Check("access", network.Access),
             .. Check("libraries", libraries.Examine),
             .. Check("program", () => kernel.Examine(libraries.Libraries.Select(static l => l.Entry))),
             .. Check("processes", servers.Processes),

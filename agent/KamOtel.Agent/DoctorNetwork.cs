@@ -38,6 +38,29 @@ internal sealed class DoctorNetwork(RunOptions options, Func<string, string?> en
         }
     }
 
+    /// <summary>Can the certificate, its key and the passwords be used, and who is served with them?</summary>
+    public IEnumerable<Finding> Access()
+    {
+        HttpAccess access;
+        try
+        {
+            access = HttpAccess.Load(options);
+        }
+        catch (Exception e) when (e is UsageException or IOException)
+        {
+            return [Finding.Failed("access", e.Message, "`kamotel run` does not start", "mend the file or the setting", RunAndMetrics)];
+        }
+        using (access)
+        {
+            string seen = $"{(access.IsTls ? "HTTPS" : "HTTP")}; {(options.TlsClientCa.Length > 0 ? "a client's certificate is asked for; " : "")}{(options.BasicAuth.Length > 0 ? "a password is asked for" : "no password is asked for")}";
+            return
+            [
+                Finding.Ok("access", seen, "how /metrics and the status page are served, and to whom"),
+                .. access.Warnings().Select(static warning => Finding.Warning("access", warning, "what is served may reach whom it is not for", "see there")),
+            ];
+        }
+    }
+
     /// <summary>Does somebody take connections where OTLP goes? Nothing is sent.</summary>
     public async Task<Finding> Otlp()
     {
@@ -89,15 +112,22 @@ internal sealed class DoctorNetwork(RunOptions options, Func<string, string?> en
     private static async Task<bool> IsAgent(IPEndPoint address)
     {
         IPAddress host = address.Address.Equals(IPAddress.Any) ? IPAddress.Loopback : address.Address.Equals(IPAddress.IPv6Any) ? IPAddress.IPv6Loopback : address.Address;
-        using var client = new HttpClient { Timeout = Patience, MaxResponseContentBufferSize = 4096 };
-        try
+#pragma warning disable CA5359, MA0039 // Nothing is sent, and nothing that is read is relied on: an agent is told from another program, whoever signed its certificate.
+        using var handler = new SocketsHttpHandler { SslOptions = { RemoteCertificateValidationCallback = static (_, _, _, _) => true } };
+#pragma warning restore CA5359, MA0039
+        using var client = new HttpClient(handler) { Timeout = Patience, MaxResponseContentBufferSize = 4096 };
+        foreach (string scheme in (string[])["http", "https"])
         {
-            using HttpResponseMessage answer = await client.GetAsync(new Uri($"http://{new IPEndPoint(host, address.Port)}/healthz"));
-            return answer.Headers.Server.ToString() == AgentHost.ServerHeader;
+            try
+            {
+                using HttpResponseMessage answer = await client.GetAsync(new Uri($"{scheme}://{new IPEndPoint(host, address.Port)}/healthz"));
+                return answer.Headers.Server.ToString() == AgentHost.ServerHeader;
+            }
+            catch (Exception e) when (e is HttpRequestException or TaskCanceledException)
+            {
+                // Nobody, or nobody who speaks it.
+            }
         }
-        catch (Exception e) when (e is HttpRequestException or TaskCanceledException)
-        {
-            return false;
-        }
+        return false;
     }
 }

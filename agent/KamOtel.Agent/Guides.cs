@@ -1,6 +1,7 @@
 using System.Collections.Concurrent;
 using System.Net;
 using System.Reflection;
+using System.Text;
 using Markdig;
 using Markdig.Syntax;
 using Markdig.Syntax.Inlines;
@@ -50,16 +51,13 @@ internal static class Guides
         }
         if (Page(path) is { } page)
         {
-            context.Response.ContentType = "text/html; charset=utf-8";
-            return context.Response.WriteAsync(page, context.RequestAborted);
+            return Answer.SendAsync(context, "text/html; charset=utf-8", Encoding.UTF8.GetBytes(page));
         }
         if (Paths.Contains(path))
         {
-            context.Response.ContentType = "application/schema+json";
-            return context.Response.WriteAsync(Text(path), context.RequestAborted);
+            return Answer.SendAsync(context, "application/schema+json", Encoding.UTF8.GetBytes(Text(path)));
         }
-        context.Response.StatusCode = StatusCodes.Status404NotFound;
-        return context.Response.WriteAsync("there is no such guide; /docs/ lists them\n", context.RequestAborted);
+        return Answer.RefuseAsync(context, StatusCodes.Status404NotFound, "there is no such guide; /docs/ lists them");
     }
 
     private static string Page(string text, string path)

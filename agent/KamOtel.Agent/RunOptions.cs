@@ -9,6 +9,18 @@ internal sealed class RunOptions
     /// <summary>Address and port of <c>/metrics</c>, <c>/healthz</c> and <c>/readyz</c>. Port 0 picks a free one; null: they are not served.</summary>
     public IPEndPoint? Listen { get; set; } = new(IPAddress.Loopback, 9464);
 
+    /// <summary>PEM file with the certificate that is served with, and those between it and the CA. Empty: HTTP.</summary>
+    public string TlsCertificate { get; set; } = "";
+
+    /// <summary>PEM file with its key. Empty: it is in the same file.</summary>
+    public string TlsKey { get; set; } = "";
+
+    /// <summary>PEM file with the CA whose clients are served. Empty: all are.</summary>
+    public string TlsClientCa { get; set; } = "";
+
+    /// <summary>File of the names and passwords that are served. Empty: all are.</summary>
+    public string BasicAuth { get; set; } = "";
+
     /// <summary>Names of the programs to watch, as the kernel knows them: the first 15 bytes count.</summary>
     public string[] Watch { get; set; } = ["kamailio", "opensips"];
 
@@ -57,6 +69,9 @@ internal sealed record Setting(string Key, string Form, string Help, bool IsList
     /// <summary>The values that it can have; empty when they are not fixed.</summary>
     public string[] Values { get; init; } = Form.Contains('|', StringComparison.Ordinal) ? Form.Split('|') : [];
 
+    /// <summary>It is about serving, and nothing to a command that does not.</summary>
+    public bool Serves { get; init; }
+
     /// <summary>The option on the command line.</summary>
     public string Option => "--" + Dashed('-').ToLowerInvariant();
 
@@ -83,7 +98,15 @@ internal static class Settings
     [
         new("listen", "ADDRESS:PORT", "where /metrics, /healthz and /readyz are served; port 0 picks a free one (default 127.0.0.1:9464)", IsList: false, static (o, v) =>
             // Without brackets the last group of an IPv6 address would pass for a port.
-            o.Listen = IPEndPoint.TryParse(v[0], out IPEndPoint? address) && v[0].AsSpan(v[0].LastIndexOf(']') + 1).Count(':') == 1 ? address : throw new FormatException()),
+            o.Listen = IPEndPoint.TryParse(v[0], out IPEndPoint? address) && v[0].AsSpan(v[0].LastIndexOf(']') + 1).Count(':') == 1 ? address : throw new FormatException()) { Serves = true },
+        new("tlsCertificate", "FILE", "PEM file with the certificate, then those between it and the CA: HTTPS is served in place of HTTP (default none)", IsList: false, static (o, v) =>
+            o.TlsCertificate = v[0]) { Serves = true },
+        new("tlsKey", "FILE", "PEM file with the certificate's key (default: it is in the certificate's file)", IsList: false, static (o, v) =>
+            o.TlsKey = v[0]) { Serves = true },
+        new("tlsClientCa", "FILE", "PEM file with a CA: only clients with its certificates are served, but for /healthz and /readyz (default none)", IsList: false, static (o, v) =>
+            o.TlsClientCa = v[0]) { Serves = true },
+        new("basicAuth", "FILE", "file of those who are served but for /healthz and /readyz, a line NAME:HASH each as 'htpasswd -nB NAME' writes it (default none: all are)", IsList: false, static (o, v) =>
+            o.BasicAuth = v[0]) { Serves = true },
         new("watch", "NAME", "name of a program to watch; may be repeated, or names separated by commas, 1 to 64 in all (default kamailio and opensips)", IsList: true, static (o, v) =>
             o.Watch = Names(v)),
         new("ringBytes", "BYTES", "size of the ring between kernel and agent: a power of two from 4096 to 1073741824 (default 4194304)", IsList: false, static (o, v) =>

@@ -51,7 +51,12 @@ internal sealed class ServerHistories(int maxEnded = ServerHistories.MaxEnded) :
     public void Call(InstanceContext instance, in Observation observation, in CallContext call)
     {
         bool telling = Sentences.IsTelling(in observation, in call);
-        if (!_servers.TryGetValue(instance.Id, out Growing? server) || !server.HasRoomForCall(telling))
+        if (!_servers.TryGetValue(instance.Id, out Growing? server))
+        {
+            return;
+        }
+        _changed = true;
+        if (!server.HasRoomForCall(telling))
         {
             return;
         }
@@ -190,8 +195,12 @@ internal sealed class ServerHistories(int maxEnded = ServerHistories.MaxEnded) :
 
         public ulong? EndedNs { get; set; }
 
-        public ServerHistory Freeze() =>
+        public ServerHistory Freeze()
+        {
             _frozen ??= new ServerHistory(originNs, EndedNs, [.. _moments.OrderBy(static m => m.TimeNs)], _leftOut, _gaps);
+            // What is only counted puts nothing in another order.
+            return _frozen.LeftOut == _leftOut ? _frozen : _frozen = _frozen with { LeftOut = _leftOut };
+        }
 
         /// <summary>Half of the room is for the calls that lead to a hazard. Counts those that there is none for.</summary>
         public bool HasRoomForCall(bool telling)

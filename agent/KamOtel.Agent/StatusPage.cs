@@ -1,5 +1,4 @@
 using System.Collections.Frozen;
-using System.Net;
 using System.Reflection;
 using System.Security.Cryptography;
 using System.Text.Json;
@@ -10,18 +9,13 @@ namespace KamOtel.Agent;
 /// The status page: its files, what it asks for, and the stream of server-sent events that keeps it up to date. A stream has
 /// the latest state or nothing: whoever reads slowly skips states, and holds up nobody.
 /// </summary>
-internal sealed class StatusPage(AgentState state, StatusReports reports, RunOptions options, IHostApplicationLifetime lifetime)
+internal sealed class StatusPage(AgentState state, StatusReports reports, IHostApplicationLifetime lifetime)
 {
     /// <summary>More pages than people have open; the connections of <c>/metrics</c> are not theirs to use up.</summary>
     public const int MaxStreams = 16;
 
-    private const string Policy = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
-
     /// <summary>Nothing is sent again sooner.</summary>
     private static readonly TimeSpan Apart = TimeSpan.FromMilliseconds(500);
-
-    /// <summary>A reader that has not taken what was sent by then is gone.</summary>
-    private static readonly TimeSpan SendWithin = TimeSpan.FromSeconds(10);
 
     private static readonly FrozenDictionary<string, Asset> Assets = Load();
 
@@ -31,20 +25,14 @@ internal sealed class StatusPage(AgentState state, StatusReports reports, RunOpt
     public TimeSpan BeatEvery { get; init; } = TimeSpan.FromSeconds(5);
 
     /// <summary>Answers with one of the page's files.</summary>
-    public async Task AnswerAsync(HttpContext context)
+    public static async Task AnswerAsync(HttpContext context)
     {
-        if (Refusal(context) is { } why)
-        {
-            await RefuseAsync(context, StatusCodes.Status421MisdirectedRequest, why);
-            return;
-        }
         string name = context.Request.RouteValues["name"] as string ?? "index.html";
         if (!Assets.TryGetValue(name, out Asset? asset))
         {
-            await RefuseAsync(context, StatusCodes.Status404NotFound, "there is no such file");
+            await Answer.RefuseAsync(context, StatusCodes.Status404NotFound, "there is no such file");
             return;
         }
-        Secure(context);
         context.Response.Headers.ETag = asset.Tag;
         context.Response.Headers.CacheControl = "no-cache";
         if (context.Request.Headers.IfNoneMatch.Contains(asset.Tag))
@@ -52,30 +40,27 @@ internal sealed class StatusPage(AgentState state, StatusReports reports, RunOpt
             context.Response.StatusCode = StatusCodes.Status304NotModified;
             return;
         }
-        context.Response.ContentType = asset.Type;
-        context.Response.ContentLength = asset.Bytes.Length;
-        await context.Response.Body.WriteAsync(asset.Bytes, context.RequestAborted);
+        await Answer.SendAsync(context, asset.Type, asset.Bytes);
     }
 
     /// <summary>Answers with all servers.</summary>
-    public Task AnswerFleetAsync(HttpContext context) =>
-        Refusal(context) is { } why ? RefuseAsync(context, StatusCodes.Status421MisdirectedRequest, why) : SendAsync(context, reports.Fleet());
+    public Task AnswerFleetAsync(HttpContext context) => Answer.SendJsonAsync(context, reports.Fleet());
 
     /// <summary>Answers with one server.</summary>
     public Task AnswerInstanceAsync(HttpContext context)
     {
         string id = context.Request.RouteValues["id"] as string ?? "";
-        return Refusal(context) is { } why ? RefuseAsync(context, StatusCodes.Status421MisdirectedRequest, why)
-            : reports.Instance(id) is { } json ? SendAsync(context, json)
-            : RefuseAsync(context, StatusCodes.Status404NotFound, "no server is known by this id: it ended long ago, or the agent was restarted");
+        return reports.Instance(id) is { } json ? Answer.SendJsonAsync(context, json)
+            : Answer.RefuseAsync(context, StatusCodes.Status404NotFound, "no server is known by this id: it ended long ago, or the agent was restarted");
     }
 
     /// <summary>Tells all changes until the reader goes or the agent stops.</summary>
     public async Task StreamAsync(HttpContext context)
     {
-        if (Refusal(context) is { } why)
+        if (HttpMethods.IsHead(context.Request.Method))
         {
-            await RefuseAsync(context, StatusCodes.Status421MisdirectedRequest, why);
+            // Somebody wants to know whether there is a stream: an answer to it has an end.
+            Begin(context);
             return;
         }
         if (Interlocked.Increment(ref _streams) > MaxStreams)
@@ -83,15 +68,13 @@ internal sealed class StatusPage(AgentState state, StatusReports reports, RunOpt
             _ = Interlocked.Decrement(ref _streams);
             // A refused page shall not keep a connection that Prometheus needs.
             context.Response.Headers.Connection = "close";
-            await RefuseAsync(context, StatusCodes.Status503ServiceUnavailable, $"{MaxStreams} pages are open already, and no more are kept up to date at a time: close one");
+            await Answer.RefuseAsync(context, StatusCodes.Status503ServiceUnavailable, $"{MaxStreams} pages are open already, and no more are kept up to date at a time: close one");
             return;
         }
         using var ending = CancellationTokenSource.CreateLinkedTokenSource(context.RequestAborted, lifetime.ApplicationStopping);
         try
         {
-            Secure(context);
-            context.Response.ContentType = "text/event-stream; charset=utf-8";
-            context.Response.Headers.CacheControl = "no-store";
+            Begin(context);
             await TellAsync(context, context.Request.Query["instance"].ToString(), ending.Token);
         }
         catch (Exception e) when (e is OperationCanceledException or IOException)
@@ -105,24 +88,28 @@ internal sealed class StatusPage(AgentState state, StatusReports reports, RunOpt
         }
     }
 
+    private static void Begin(HttpContext context)
+    {
+        context.Response.ContentType = "text/event-stream; charset=utf-8";
+        context.Response.Headers.CacheControl = "no-store";
+    }
+
     private async Task TellAsync(HttpContext context, string instance, CancellationToken ending)
     {
         byte[]? toldFleet = null;
         byte[]? toldInstance = null;
         bool gone = false;
         long quietSince = 0;
-        await context.Response.Body.WriteAsync("retry: 2000\n\n"u8.ToArray(), ending);
+        await Answer.WriteAsync(context, "retry: 2000\n\n"u8.ToArray(), ending);
         while (true)
         {
             AgentSnapshot seen = state.Current;
             long now = Environment.TickCount64;
-            using var sending = CancellationTokenSource.CreateLinkedTokenSource(ending);
-            sending.CancelAfter(SendWithin);
             bool sent = false;
             byte[] fleet = reports.Fleet();
             if (!ReferenceEquals(fleet, toldFleet))
             {
-                await SendAsync(context, "fleet", toldFleet = fleet, sending.Token);
+                await SendAsync(context, "fleet", toldFleet = fleet, ending);
                 sent = true;
             }
             if (instance.Length > 0)
@@ -131,19 +118,18 @@ internal sealed class StatusPage(AgentState state, StatusReports reports, RunOpt
                 if (one is null ? !gone : toldInstance is null || !one.AsSpan().SequenceEqual(toldInstance))
                 {
                     gone = one is null;
-                    await SendAsync(context, gone ? "gone" : "instance", one ?? JsonSerializer.SerializeToUtf8Bytes(new GoneReport(instance), ReportJson.Compact.GoneReport), sending.Token);
+                    await SendAsync(context, gone ? "gone" : "instance", one ?? JsonSerializer.SerializeToUtf8Bytes(new GoneReport(instance), ReportJson.Compact.GoneReport), ending);
                     sent = true;
                 }
                 toldInstance = one;
             }
             if (!sent && now - quietSince >= BeatEvery.TotalMilliseconds)
             {
-                await SendAsync(context, "beat", JsonSerializer.SerializeToUtf8Bytes(new BeatReport(DateTimeOffset.UtcNow), ReportJson.Compact.BeatReport), sending.Token);
+                await SendAsync(context, "beat", JsonSerializer.SerializeToUtf8Bytes(new BeatReport(DateTimeOffset.UtcNow), ReportJson.Compact.BeatReport), ending);
                 sent = true;
             }
             if (sent)
             {
-                await context.Response.Body.FlushAsync(sending.Token);
                 quietSince = now;
             }
             await Task.Delay(Apart, ending);
@@ -158,49 +144,9 @@ internal sealed class StatusPage(AgentState state, StatusReports reports, RunOpt
 
     private static async Task SendAsync(HttpContext context, string name, byte[] data, CancellationToken cancellation)
     {
-        Stream body = context.Response.Body;
-        await body.WriteAsync(System.Text.Encoding.ASCII.GetBytes($"event: {name}\ndata: "), cancellation);
-        await body.WriteAsync(data, cancellation);
-        await body.WriteAsync("\n\n"u8.ToArray(), cancellation);
-    }
-
-    private static async Task SendAsync(HttpContext context, byte[] json)
-    {
-        Secure(context);
-        context.Response.ContentType = "application/json; charset=utf-8";
-        context.Response.Headers.CacheControl = "no-store";
-        context.Response.ContentLength = json.Length;
-        await context.Response.Body.WriteAsync(json, context.RequestAborted);
-    }
-
-    private static Task RefuseAsync(HttpContext context, int status, string why)
-    {
-        Secure(context);
-        context.Response.StatusCode = status;
-        context.Response.ContentType = "application/json; charset=utf-8";
-        context.Response.Headers.CacheControl = "no-store";
-        return context.Response.Body.WriteAsync(JsonSerializer.SerializeToUtf8Bytes(new ErrorReport(why), ReportJson.Compact.ErrorReport), context.RequestAborted).AsTask();
-    }
-
-    private static void Secure(HttpContext context)
-    {
-        IHeaderDictionary headers = context.Response.Headers;
-        headers.ContentSecurityPolicy = Policy;
-        headers.XContentTypeOptions = "nosniff";
-        headers["Referrer-Policy"] = "no-referrer";
-        headers["Cross-Origin-Resource-Policy"] = "same-origin";
-    }
-
-    /// <summary>
-    /// A web site's own name may be made to lead to 127.0.0.1, and its scripts would read what this machine alone shall see.
-    /// </summary>
-    private string? Refusal(HttpContext context)
-    {
-        string host = context.Request.Host.Host;
-        return options.Listen is not { } listen || !IPAddress.IsLoopback(listen.Address)
-            || host == "localhost" || (IPAddress.TryParse(host.Trim('[', ']'), out IPAddress? address) && IPAddress.IsLoopback(address))
-            ? null
-            : $"this agent is for its own machine: ask for localhost or 127.0.0.1, not for {host}; or have it listen elsewhere with --listen";
+        await Answer.WriteAsync(context, System.Text.Encoding.ASCII.GetBytes($"event: {name}\ndata: "), cancellation);
+        await Answer.WriteAsync(context, data, cancellation);
+        await Answer.WriteAsync(context, "\n\n"u8.ToArray(), cancellation);
     }
 
     private static FrozenDictionary<string, Asset> Load()

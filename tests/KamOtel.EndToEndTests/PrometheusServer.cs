@@ -16,7 +16,8 @@ internal sealed class PrometheusServer : IAsyncDisposable
     /// <param name="scraped">Whose /metrics it scrapes, as the job <c>kamotel</c>.</param>
     /// <param name="rules">The text of a rule file.</param>
     /// <param name="alertmanager">Where its alerts go.</param>
-    public static async Task<PrometheusServer> Start(Uri scraped, string? rules = null, Uri? alertmanager = null)
+    /// <param name="access">How it gets in: lines of the scrape job, such as <c>basic_auth</c>.</param>
+    public static async Task<PrometheusServer> Start(Uri scraped, string? rules = null, Uri? alertmanager = null, string access = "")
     {
         Requirements.Program("prometheus");
         int port = Scratch.FreePort();
@@ -37,10 +38,11 @@ internal sealed class PrometheusServer : IAsyncDisposable
                         - targets: [{(alertmanager is null ? "" : $"'{alertmanager.Authority}'")}]
                 scrape_configs:
                   - job_name: kamotel
+                    scheme: {scraped.Scheme}
                     static_configs:
                       - targets: ['{scraped.Authority}']
 
-                """);
+                """ + string.Concat(access.Split('\n').Select(static line => $"    {line}\n")));
             server._program = RunningProgram.Start(
                 "prometheus",
                 [

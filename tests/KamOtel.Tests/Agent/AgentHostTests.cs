@@ -48,7 +48,7 @@ public sealed class AgentHostTests
         (await Get(client, "/metric")).Status.ShouldBe(HttpStatusCode.NotFound);
         using HttpResponseMessage posted = await client.PostAsync(new Uri("/metrics", UriKind.Relative), content: null, TestContext.Current.CancellationToken);
         posted.StatusCode.ShouldBe(HttpStatusCode.MethodNotAllowed);
-        posted.Headers.Server.ToString().ShouldBe("kamotel");
+        posted.Headers.Server.ToString().ShouldBe(AgentHost.ServerHeader, "and no version");
         (await Get(client, "/nothing")).Status.ShouldBe(HttpStatusCode.NotFound);
     }
 

@@ -117,18 +117,109 @@ public sealed class StatusPageTests
         streams.ForEach(static s => s.Dispose());
     }
 
-    [Theory]
-    [InlineData("/")]
-    [InlineData("/api/fleet")]
-    [InlineData("/api/events")]
-    public async Task Another_name_that_leads_to_this_machine_is_refused(string path)
+    [Fact]
+    public async Task Who_asks_for_the_head_of_the_stream_gets_it_and_no_stream()
     {
         await using WebApplication app = await Start();
         using HttpClient client = Client(app);
-        using var request = new HttpRequestMessage(HttpMethod.Get, path);
-        request.Headers.Host = "rebound.example";
-        using HttpResponseMessage response = await client.SendAsync(request, TestContext.Current.CancellationToken);
-        response.StatusCode.ShouldBe(HttpStatusCode.MisdirectedRequest);
+        for (int i = 0; i <= StatusPage.MaxStreams; i++)
+        {
+            using HttpResponseMessage head = await Ask(client, "/api/events", HttpMethod.Head);
+            head.StatusCode.ShouldBe(HttpStatusCode.OK);
+            head.Content.Headers.ContentType!.MediaType.ShouldBe("text/event-stream");
+            (await head.Content.ReadAsByteArrayAsync(TestContext.Current.CancellationToken)).ShouldBeEmpty();
+        }
+    }
+
+    [Theory]
+    [InlineData("GET", "/favicon.ico", HttpStatusCode.NotFound, "/metrics")]
+    [InlineData("GET", "/api/", HttpStatusCode.NotFound, "/api/fleet")]
+    [InlineData("POST", "/metrics", HttpStatusCode.MethodNotAllowed, "GET")]
+    [InlineData("DELETE", "/api/instances/1-2", HttpStatusCode.MethodNotAllowed, "GET")]
+    public async Task What_there_is_not_is_refused_with_what_there_is(string method, string path, HttpStatusCode status, string there)
+    {
+        await using WebApplication app = await Start();
+        using HttpClient client = Client(app);
+        using HttpResponseMessage response = await Ask(client, path, new HttpMethod(method));
+        response.StatusCode.ShouldBe(status);
+        (await response.Content.ReadAsStringAsync(TestContext.Current.CancellationToken)).ShouldContain(there);
+    }
+
+    [Theory]
+    [InlineData("/", "rebound.example", HttpStatusCode.MisdirectedRequest)]
+    [InlineData("/api/fleet", "rebound.example", HttpStatusCode.MisdirectedRequest)]
+    [InlineData("/api/events", "rebound.example:9464", HttpStatusCode.MisdirectedRequest)]
+    [InlineData("/metrics", "rebound.example", HttpStatusCode.MisdirectedRequest)]
+    [InlineData("/metrics", "localhost.rebound.example", HttpStatusCode.MisdirectedRequest)]
+    [InlineData("/healthz", "probe.example", HttpStatusCode.OK)]
+    [InlineData("/metrics", "localhost", HttpStatusCode.OK)]
+    [InlineData("/metrics", "[::1]:9464", HttpStatusCode.OK)]
+    // A proxy that passes on by which address it was asked: no web site can have an address for its name.
+    [InlineData("/metrics", "192.0.2.7:9464", HttpStatusCode.OK)]
+    public async Task Another_name_that_leads_to_this_machine_is_refused(string path, string host, HttpStatusCode status)
+    {
+        await using WebApplication app = await Start();
+        using HttpClient client = Client(app);
+        using HttpResponseMessage response = await Ask(client, path, ("Host", host));
+        response.StatusCode.ShouldBe(status);
+    }
+
+    [Theory]
+    [InlineData("/api/events", "cross-site", "cors", "empty", HttpStatusCode.Forbidden)]
+    [InlineData("/api/fleet", "same-site", "no-cors", "image", HttpStatusCode.Forbidden)]
+    [InlineData("/api/events", "cross-site", "navigate", "document", HttpStatusCode.Forbidden)]
+    [InlineData("/metrics", "cross-site", "no-cors", "script", HttpStatusCode.Forbidden)]
+    [InlineData("/", "cross-site", "navigate", "iframe", HttpStatusCode.Forbidden)]
+    [InlineData("/", "cross-site", "navigate", "document", HttpStatusCode.OK)]
+    [InlineData("/docs/", "same-site", "navigate", "document", HttpStatusCode.OK)]
+    [InlineData("/metrics", "cross-site", "navigate", "document", HttpStatusCode.OK)]
+    [InlineData("/api/fleet", "same-origin", "cors", "empty", HttpStatusCode.OK)]
+    [InlineData("/api/fleet", "none", "navigate", "document", HttpStatusCode.OK)]
+    public async Task Another_sites_page_may_lead_here_and_ask_for_nothing(string path, string site, string mode, string destination, HttpStatusCode status)
+    {
+        await using WebApplication app = await Start();
+        using HttpClient client = Client(app);
+        using HttpResponseMessage response = await Ask(client, path, ("Sec-Fetch-Site", site), ("Sec-Fetch-Mode", mode), ("Sec-Fetch-Dest", destination));
+        response.StatusCode.ShouldBe(status);
+    }
+
+    [Fact]
+    public async Task A_script_of_another_origin_is_refused_where_browsers_say_no_more_of_it()
+    {
+        await using WebApplication app = await Start();
+        using HttpClient client = Client(app);
+        foreach ((string origin, HttpStatusCode status) in new[]
+        {
+            ("http://evil.example", HttpStatusCode.Forbidden), ("null", HttpStatusCode.Forbidden),
+            ($"http://127.0.0.1:{client.BaseAddress!.Port}0", HttpStatusCode.Forbidden), ($"http://{client.BaseAddress.Authority}", HttpStatusCode.OK),
+        })
+        {
+            using HttpResponseMessage response = await Ask(client, "/api/events", ("Origin", origin));
+            response.StatusCode.ShouldBe(status, origin);
+        }
+    }
+
+    [Fact]
+    public async Task A_reader_gets_all_piece_by_piece_as_long_as_it_takes_them()
+    {
+        byte[] sent = new byte[5 * Answer.PieceBytes / 2];
+        Random.Shared.NextBytes(sent);
+        var takes = new Reader(async _ => await Task.Yield());
+        await Answer.WriteAsync(takes, sent, TimeSpan.FromSeconds(60), TestContext.Current.CancellationToken);
+        takes.Taken.ToArray().ShouldBe(sent);
+        takes.Largest.ShouldBe(Answer.PieceBytes);
+
+        var stalls = new Reader(cancellation => Task.Delay(Timeout.Infinite, cancellation));
+        _ = await Should.ThrowAsync<OperationCanceledException>(() => Answer.WriteAsync(stalls, sent, TimeSpan.FromMilliseconds(10), TestContext.Current.CancellationToken));
+        stalls.Largest.ShouldBe(Answer.PieceBytes);
+    }
+
+    [Fact]
+    public async Task Where_nothing_is_served_no_history_is_kept()
+    {
+        await using WebApplication app = AgentHost.Build(new RunOptions { Listen = null }, story: null, static _ => { });
+        app.Services.GetRequiredService<AgentState>().Histories.ShouldBeNull();
+        _ = app.Services.GetRequiredService<IFleetSink>().ShouldBeOfType<TelemetrySink>();
     }
 
     [Fact]
@@ -179,12 +270,15 @@ public sealed class StatusPageTests
         history.LeftOut.ShouldBeGreaterThan(99_900);
         history.Moments.Select(static m => m.Text).ShouldContain("hazard: reason 99");
         history.Moments.Select(static m => m.Text).ShouldContain("unknown: the server is starting");
+        // What is only counted is told as well.
+        histories.Call(context, in call, new CallContext(ProcessRole.Worker, CallPhase.AfterFork, SlotValueKind.Pointer, ReplacesInherited: false));
+        histories.Snapshot().Of(server.Id).LeftOut.ShouldBe(history.LeftOut + 1);
     }
 
     private static void Show(WebApplication app, string name)
     {
         AgentState state = app.Services.GetRequiredService<AgentState>();
-        InstanceSnapshot server = RecordedServers.Play(name, state.Histories);
+        InstanceSnapshot server = RecordedServers.Play(name, state.Histories!);
         state.Publish(AgentSnapshot.Empty with { Time = DateTimeOffset.UtcNow, Fleet = new FleetSnapshot(server.StartedNs, [server], []) });
     }
 
@@ -192,7 +286,7 @@ public sealed class StatusPageTests
     {
         WebApplication app = AgentHost.Build(
             new RunOptions { Listen = new IPEndPoint(IPAddress.Loopback, 0) }, story: null,
-            static services => services.AddSingleton(static p => new StatusPage(p.GetRequiredService<AgentState>(), p.GetRequiredService<StatusReports>(), p.GetRequiredService<RunOptions>(), p.GetRequiredService<IHostApplicationLifetime>()) { BeatEvery = TimeSpan.FromMilliseconds(50) }));
+            static services => services.AddSingleton(static p => new StatusPage(p.GetRequiredService<AgentState>(), p.GetRequiredService<StatusReports>(), p.GetRequiredService<IHostApplicationLifetime>()) { BeatEvery = TimeSpan.FromMilliseconds(50) }));
         await app.StartAsync();
         return app;
     }
@@ -203,6 +297,18 @@ public sealed class StatusPageTests
     };
 
     private static string[] Names(JsonElement element) => [.. element.EnumerateObject().Select(static p => p.Name)];
+
+    private static async Task<HttpResponseMessage> Ask(HttpClient client, string path, params (string Name, string Value)[] headers) => await Ask(client, path, HttpMethod.Get, headers);
+
+    private static async Task<HttpResponseMessage> Ask(HttpClient client, string path, HttpMethod method, params (string Name, string Value)[] headers)
+    {
+        using var request = new HttpRequestMessage(method, path);
+        foreach ((string name, string value) in headers)
+        {
+            request.Headers.TryAddWithoutValidation(name, value).ShouldBeTrue();
+        }
+        return await client.SendAsync(request, HttpCompletionOption.ResponseHeadersRead, TestContext.Current.CancellationToken);
+    }
 
     private static async Task<JsonDocument> Json(HttpClient client, string path) =>
         JsonDocument.Parse(await client.GetStringAsync(new Uri(path, UriKind.Relative), TestContext.Current.CancellationToken));
@@ -226,5 +332,20 @@ public sealed class StatusPageTests
             }
         }
         throw new EndOfStreamException($"the stream ended after {name}");
+    }
+
+    /// <summary>The end of a connection where what is sent is taken, in its own time.</summary>
+    private sealed class Reader(Func<CancellationToken, Task> take) : MemoryStream
+    {
+        public MemoryStream Taken { get; } = new();
+
+        public int Largest { get; private set; }
+
+        public override async ValueTask WriteAsync(ReadOnlyMemory<byte> buffer, CancellationToken cancellationToken = default)
+        {
+            Largest = Math.Max(Largest, buffer.Length);
+            await take(cancellationToken);
+            await Taken.WriteAsync(buffer, cancellationToken);
+        }
     }
 }
