@@ -7,8 +7,8 @@ namespace KamOtel.Agent;
 /// <summary>What servers are called outside: from what /proc tells, and their host names, which only the kernel does.</summary>
 internal sealed partial class ServerNames(KernelSide kernel, ProcFs proc, ILogger logger)
 {
-    /// <summary>The process that runs the node: what it has for a host name is the node's.</summary>
-    private const int Init = 1;
+    /// <summary>kthreadd, the kernel's own process: what it has for a host name is the node's.</summary>
+    private const int Kernel = 2;
 
     private bool _refusalTold;
 
@@ -26,7 +26,7 @@ internal sealed partial class ServerNames(KernelSide kernel, ProcFs proc, ILogge
     {
         try
         {
-            return kernel.ReadHostName(process.Tgid) is { } own && own.Process == process && kernel.ReadHostName(Init) is { } node ? OwnOf(own, node) : null;
+            return kernel.ReadHostName(process.Tgid) is { } own && own.Process == process && kernel.ReadHostName(Kernel) is { } node ? OwnOf(own, node) : null;
         }
         catch (BpfException e)
         {

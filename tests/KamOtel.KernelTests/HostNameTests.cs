@@ -10,6 +10,9 @@ namespace KamOtel.KernelTests;
 /// <summary>What the host of a process is called in its own namespace.</summary>
 public sealed class HostNameTests
 {
+    /// <summary>The kernel's own process, which is in no container.</summary>
+    private const int Kthreadd = 2;
+
     /// <summary>The longest that the kernel takes.</summary>
     private static readonly string Longest = new('x', 64);
 
@@ -19,9 +22,9 @@ public sealed class HostNameTests
     public void Each_process_has_the_name_of_its_own_namespace()
     {
         using KernelSide kernel = KernelSide.LoadForInspection(NullLogger.Instance);
-        HostName node = kernel.ReadHostName(1).ShouldNotBeNull();
+        HostName node = kernel.ReadHostName(Kthreadd).ShouldNotBeNull();
         node.Name.ShouldBe(File.ReadAllText("/proc/sys/kernel/hostname").TrimEnd());
-        node.Namespace.ShouldBe(NamespaceOf(1));
+        node.Namespace.ShouldBe(NamespaceOf(Kthreadd));
         kernel.ReadHostName(Environment.ProcessId).ShouldNotBeNull().Namespace.ShouldBe(NamespaceOf(Environment.ProcessId));
 
         // It calls itself otherwise when it is told to, as a container may that has the privilege.
@@ -35,7 +38,7 @@ public sealed class HostNameTests
         HostName own = kernel.ReadHostName(other.Id).ShouldNotBeNull();
         own.ShouldBe(new HostName(new ProcFs().ReadStat(other.Id).Value.Id, NamespaceOf(other.Id), "edge-0"));
         own.Namespace.ShouldNotBe(node.Namespace);
-        kernel.ReadHostName(1).ShouldBe(node);
+        kernel.ReadHostName(Kthreadd).ShouldBe(node);
 
         other.StandardInput.WriteLine();
         other.StandardOutput.ReadLine().ShouldBe("set");
