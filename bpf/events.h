@@ -146,6 +146,16 @@ struct kamotel_task {
 	__u32 tid;
 };
 
+#define KAMOTEL_HOST_NAME_SIZE 72 /* the kernel's is 65 */
+
+/* What the iterator over host names writes of a process: never in the ring. */
+struct kamotel_host {
+	__u64 start_ns;
+	__u32 tgid;
+	__u32 namespace; /* the inode of its UTS namespace */
+	char name[KAMOTEL_HOST_NAME_SIZE];
+};
+
 /* What the map `watched` holds of a process, by tgid. */
 struct kamotel_watched {
 	__u64 start_ticks; /* guards against a reused tgid; ticks, as /proc knows no better */

@@ -81,5 +81,6 @@ struct kamotel_fatal_signal *unused_fatal_signal __attribute__((unused));
 struct kamotel_enter *unused_enter __attribute__((unused));
 struct kamotel_complaint *unused_complaint __attribute__((unused));
 struct kamotel_task *unused_task __attribute__((unused));
+struct kamotel_host *unused_host __attribute__((unused));
 enum kamotel_kind unused_kind __attribute__((unused));
 enum kamotel_flags unused_flags __attribute__((unused));

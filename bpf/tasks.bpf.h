@@ -2,14 +2,12 @@
 #ifndef KAMOTEL_TASKS_BPF_H
 #define KAMOTEL_TASKS_BPF_H
 
-/*
- * Where the threads of watched processes keep their thread-local storage. The kernel knows it, so
- * nobody is stopped or traced for it.
- */
+/* What the kernel knows of processes and their threads, so that nobody is stopped or traced for it. */
 
 /* One process only; 0: all. From 6.1 on the iterator visits no other anyway. */
 pid_t wanted_task = 0;
 
+/* Where the threads of watched processes keep their thread-local storage. */
 static __always_inline __u64 tls_base_of(struct task_struct *task)
 {
 #if defined(__TARGET_ARCH_x86)
@@ -36,6 +34,30 @@ int kamotel_task(struct bpf_iter__task *ctx)
 	thread.tid = task->pid;
 	/* What does not fit any more is asked for again at the next read. */
 	bpf_seq_write(ctx->meta->seq, &thread, sizeof(thread));
+	return 0;
+}
+
+/*
+ * What the host that a process runs on is called, as the process sees it: of wanted_task, watched or
+ * not. No file tells it of another's: /proc/PID/root/etc/hostname is whatever the image has there.
+ */
+SEC("iter/task")
+int kamotel_host(struct bpf_iter__task *ctx)
+{
+	struct task_struct *task = ctx->task;
+	struct kamotel_host host = {};
+	struct uts_namespace *uts;
+
+	if (!task || task->tgid != wanted_task || task->pid != task->tgid)
+		return 0;
+	uts = BPF_CORE_READ(task, nsproxy, uts_ns); /* none: it is ending */
+	if (!uts)
+		return 0;
+	host.start_ns = task->start_boottime;
+	host.tgid = task->tgid;
+	host.namespace = BPF_CORE_READ(uts, ns.inum);
+	bpf_core_read_str(host.name, sizeof(uts->name.nodename), &uts->name.nodename);
+	bpf_seq_write(ctx->meta->seq, &host, sizeof(host));
 	return 0;
 }
 

@@ -85,6 +85,23 @@ struct signal_struct {
 	int group_exit_code;
 };
 
+struct ns_common {
+	unsigned int inum;
+};
+
+struct new_utsname {
+	char nodename[65];
+};
+
+struct uts_namespace {
+	struct new_utsname name;
+	struct ns_common ns;
+};
+
+struct nsproxy {
+	struct uts_namespace *uts_ns;
+};
+
 struct task_struct {
 	pid_t pid;
 	pid_t tgid;
@@ -93,6 +110,7 @@ struct task_struct {
 	struct task_struct *group_leader;
 	struct signal_struct *signal;
 	struct mm_struct *mm;
+	struct nsproxy *nsproxy;
 	struct thread_struct thread;
 	char comm[16];
 };

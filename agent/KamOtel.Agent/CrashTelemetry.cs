@@ -17,6 +17,7 @@ internal static class CrashTelemetry
         span.Attributes.Set("process.executable.name", instance.Program);
         span.Attributes.Set("kamotel.target", instance.Target);
         span.Attributes.Set("kamotel.instance", instance.Id.ToString());
+        span.Attributes.AddRange(ContainerAttributes.Of(instance));
         span.Attributes.AddRange(AttributesOf(crash));
         span.Attributes.Set("kamotel.runbook.url", Words.CrashRunbook);
         return span;

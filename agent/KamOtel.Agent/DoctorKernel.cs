@@ -157,7 +157,7 @@ internal sealed class DoctorKernel(RunOptions options, Capabilities own)
     private static string[] BrokenByLoad(string program) => program switch
     {
         "kamotel_fatal_signal" => [DoctorFeature.LastSlots],
-        "kamotel_task" => [DoctorFeature.Verdicts, DoctorFeature.Watching],
+        "kamotel_task" or "kamotel_host" => [DoctorFeature.Verdicts, DoctorFeature.Watching],
         _ => Run,
     };
 
@@ -166,6 +166,7 @@ internal sealed class DoctorKernel(RunOptions options, Capabilities own)
         "kamotel_exec" or "kamotel_fork" or "kamotel_exit" or "kamotel_file" => Run,
         "kamotel_fatal_signal" => [DoctorFeature.LastSlots],
         "kamotel_task" => [DoctorFeature.Verdicts],
+        "kamotel_host" => [],
         "kamotel_enter" => [DoctorFeature.Starts],
         "kamotel_complaint" => [DoctorFeature.Complaints],
         "kamotel_get" => [DoctorFeature.Confirmation],
@@ -179,6 +180,7 @@ internal sealed class DoctorKernel(RunOptions options, Capabilities own)
         "kamotel_exit" => "sees processes end",
         "kamotel_fatal_signal" => "copies what a dying process held",
         "kamotel_task" => "finds the thread-local storage of each thread",
+        "kamotel_host" => "reads the host names of containers",
         "kamotel_file" => "tells files below an overlay apart",
         "kamotel_enter" => "sees the steps of a start",
         "kamotel_complaint" => "sees what memory managers complain of",

@@ -112,7 +112,7 @@ internal sealed class DoctorServers(RunOptions options, Capabilities own)
     {
         using KernelSide kernel = KernelSide.LoadForInspection(NullLogger.Instance);
         var fleet = new Fleet(options.ForFleet(), SilentSink.Instance);
-        new RunningServers(kernel, _proc, options.Watch, NullLogger.Instance).Find((observation, target) => fleet.Observe(in observation, target));
+        new RunningServers(kernel, _proc, options.Watch, NullLogger.Instance).Find((observation, name) => fleet.Observe(in observation, name?.Target, name?.Container));
         var slots = new SlotReader(_proc);
         var threads = new List<ThreadPointer>();
         kernel.ReadThreads(tgid: null, threads);
@@ -143,7 +143,7 @@ internal sealed class DoctorServers(RunOptions options, Capabilities own)
         [
             .. found.Values.Where(stat => !found.ContainsKey(stat.ParentPid)).OrderBy(static stat => stat.Id.StartTicks)
                 .Select(stat => new ExaminedServer(
-                    TargetName.Of(_proc, stat.Id).TryGet(out string? target) ? target : $"{stat.Name} ({stat.Id.Tgid})", stat.Id.Tgid, "its threads cannot be found (program.task)", Refused: true)),
+                    TargetName.Of(_proc, stat.Id).TryGet(out ServerName? name) ? name.Target : $"{stat.Name} ({stat.Id.Tgid})", stat.Id.Tgid, "its threads cannot be found (program.task)", Refused: true)),
         ];
     }
 

@@ -6,6 +6,7 @@ namespace KamOtel.Agent;
 /// <summary>One server on the status page, with all that is known of it. Internal: it may change with every release.</summary>
 internal sealed record InstanceReport(
     InstanceSummary Summary,
+    ScannedContainer? Container,
     ImmutableArray<string> Modules,
     int? TlsThreadsMode,
     string? TlsBackEnd,
@@ -20,6 +21,7 @@ internal sealed record InstanceReport(
 {
     public static InstanceReport Of(InstanceSnapshot server, ServerHistory history) => new(
         InstanceSummary.Of(server, history),
+        ScannedContainer.Of(server.Container),
         server.Facts.Modules,
         server.Facts.TlsThreadsMode,
         server.Facts.TlsBackEnd,

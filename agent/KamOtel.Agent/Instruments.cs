@@ -88,8 +88,8 @@ internal sealed class Instruments : IDisposable
             })),
         Counter("kamotel.verdicts", "{verdict}", "How often an instance came to a verdict.", ["target", "verdict"], static s =>
             s.Fleet.Targets.SelectMany(static t => t.Verdicts.Select((n, verdict) => new Sample(n, t.Target, Words.Of((Verdict)verdict))))),
-        Gauge("kamotel.instance.info", "1", "1, with what the target's latest instance is made of; empty where it is not known.", ["target", "kamailio", "openssl", "tls_back_end", "tls_threads_mode"], static s =>
-            s.Fleet.Instances.GroupBy(static i => i.Target).Select(static t => Info(t.Key, t.MaxBy(static i => i.StartedNs)!.Facts))),
+        Gauge("kamotel.instance.info", "1", "1, with what the target's latest instance is made of and where it runs; empty where it is not known.", ["target", "kamailio", "openssl", "tls_back_end", "tls_threads_mode", "container_id", "k8s_pod_uid", "k8s_pod_name"], static s =>
+            s.Fleet.Instances.GroupBy(static i => i.Target).Select(static t => Info(t.MaxBy(static i => i.StartedNs)!))),
         Gauge("kamotel.instance.shared_slots", "{slot}", "OpenSSL slots that two or more processes share: the same pointer into shared memory.", ["target"], static s => ByTarget(s, static t => t.Sum(static i => i.SharedSlots.Length))),
         Gauge("kamotel.instance.shared_slot_info", "{slot}", "Slots that processes share, by what OpenSSL keeps there, the module that set them, and the one that asked it to; empty where it is not known.", ["target", "slot", "author", "asked_by"], static s =>
             s.Fleet.Instances.SelectMany(static i => i.SharedSlots.Select(slot => (i.Target, Name: slot.Name ?? "", Author: slot.Origin?.Chain.Author ?? "", AskedBy: slot.Origin?.Chain.AskedBy ?? "")))
@@ -186,8 +186,16 @@ internal sealed class Instruments : IDisposable
         snapshot.Fleet.Instances.GroupBy(static i => i.Target).SelectMany(t => Enum.GetValues<T>()
             .Select(value => new Sample(t.Sum(i => i.Processes.Count(p => of(p) is { } own && EqualityComparer<T>.Default.Equals(own, value))), t.Key, word(value))));
 
-    private static Sample Info(string target, ServerFacts facts) => new(
-        1, target, facts.Kamailio ?? "", facts.OpenSsl ?? "", facts.TlsBackEnd ?? "", facts.TlsThreadsMode?.ToString(System.Globalization.CultureInfo.InvariantCulture) ?? "");
+    private static Sample Info(InstanceSnapshot server) => new(
+        1,
+        server.Target,
+        server.Facts.Kamailio ?? "",
+        server.Facts.OpenSsl ?? "",
+        server.Facts.TlsBackEnd ?? "",
+        server.Facts.TlsThreadsMode?.ToString(System.Globalization.CultureInfo.InvariantCulture) ?? "",
+        server.Container?.Id ?? "",
+        server.Container?.PodUid ?? "",
+        server.Container?.PodName ?? "");
 
     private void AddToMeter(Instrument instrument)
     {

@@ -69,7 +69,7 @@ internal abstract record InputLine : RecordingLine
 
     public static InputLine Of(FleetInput input) => input switch
     {
-        ObservedInput i => new ObservedLine { Target = i.Target }.With(i.Observation),
+        ObservedInput i => new ObservedLine { Target = i.Target, Container = RecordedContainer.Of(i.Container) }.With(i.Observation),
         NamedInput i => new NamedLine { Instance = i.Instance, Target = i.Target },
         LibraryMappedInput i => new LibraryLine { Process = i.Process, Library = i.Library, Mapped = i.MappedNs, Probed = i.ProbedNs },
         AttributedInput i => new ChainLine
@@ -189,7 +189,16 @@ internal sealed record ObservedLine : ObservationLine
 {
     public string? Target { get; init; }
 
-    public override FleetInput ToInput() => new ObservedInput(ToObservation(), Target);
+    public RecordedContainer? Container { get; init; }
+
+    public override FleetInput ToInput() => new ObservedInput(ToObservation(), Target, Container?.ToContainer());
+}
+
+internal sealed record RecordedContainer(string? Id = null, string? HostName = null, string? PodUid = null)
+{
+    public static RecordedContainer? Of(Container? c) => c is null ? null : new(c.Id, c.HostName, c.PodUid);
+
+    public Container ToContainer() => new(Id, HostName, PodUid);
 }
 
 internal sealed record NamedLine : InputLine

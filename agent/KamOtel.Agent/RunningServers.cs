@@ -8,16 +8,17 @@ namespace KamOtel.Agent;
 /// <summary>Finds the servers that run already: processes with a watched name, counted to instances by who forked whom.</summary>
 internal sealed partial class RunningServers(KernelSide kernel, ProcFs proc, IEnumerable<string> names, ILogger logger)
 {
+    private readonly ServerNames _serverNames = new(kernel, proc, logger);
     private readonly HashSet<TaskName> _names = [.. names.Select(TaskName.From)];
     private readonly Dictionary<int, (ProcessId Process, InstanceId Instance)> _known = [];
     private readonly Dictionary<(uint Major, uint Minor, ulong Inode), InstanceId> _segments = [];
 
     /// <summary>
     /// Tells the kernel side and <paramref name="found"/> of each process that neither knew; of the first one of an
-    /// instance with its target. A process may fork while <c>/proc</c> is read, and until it is watched its fork is not
+    /// instance with its name. A process may fork while <c>/proc</c> is read, and until it is watched its fork is not
     /// told: so it looks until nothing is new.
     /// </summary>
-    public void Find(Action<Observation, string?> found)
+    public void Find(Action<Observation, ServerName?> found)
     {
         for (bool more = true; more;)
         {
@@ -40,7 +41,7 @@ internal sealed partial class RunningServers(KernelSide kernel, ProcFs proc, IEn
         }
     }
 
-    private bool Take(ProcessStat stat, Dictionary<int, ProcessStat> stats, Action<Observation, string?> found)
+    private bool Take(ProcessStat stat, Dictionary<int, ProcessStat> stats, Action<Observation, ServerName?> found)
     {
         int pid = stat.Id.Tgid;
         ProcessStat? parent = stats.GetValueOrDefault(stat.ParentPid);
@@ -74,7 +75,7 @@ internal sealed partial class RunningServers(KernelSide kernel, ProcFs proc, IEn
             Name = stat.Name,
             Other = child ? parent!.Id : default,
         };
-        found(observation, instance.Tgid != pid ? null : TargetName.Of(proc, stat.Id).TryGet(out string? target) ? target : null);
+        found(observation, instance.Tgid != pid ? null : _serverNames.Of(stat.Id));
         return true;
     }
 

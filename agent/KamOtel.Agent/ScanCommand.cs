@@ -72,7 +72,7 @@ internal static partial class ScanCommand
         ulong end = BootClock.NowNs + settings.SettleNs + PatienceNs;
         while (true)
         {
-            running.Find((observation, target) => fleet.Observe(in observation, target));
+            running.Find((observation, name) => fleet.Observe(in observation, name?.Target, name?.Container));
             _ = inspector.Inspect(fleet, BootClock.NowNs);
             ulong now = BootClock.NowNs;
             IReadOnlyList<InstanceSnapshot> instances = fleet.Snapshot(now).Instances;

@@ -22,6 +22,7 @@ internal sealed record ScanReport(int Schema, ImmutableArray<ScannedInstance> In
 /// <summary>One server.</summary>
 internal sealed record ScannedInstance(
     string Target,
+    ScannedContainer? Container,
     int RootPid,
     int Processes,
     string Verdict,
@@ -38,6 +39,7 @@ internal sealed record ScannedInstance(
 {
     public static ScannedInstance Of(InstanceSnapshot instance) => new(
         instance.Target,
+        ScannedContainer.Of(instance.Container),
         instance.Root.Tgid,
         instance.Processes.Length,
         Words.Of(instance.Verdict),
@@ -51,6 +53,13 @@ internal sealed record ScannedInstance(
         [.. instance.Faults.Select(ScannedFault.Of)],
         [.. Advisor.For(instance).Select(static a => a.ToString())],
         ScannedCoverage.Of(instance));
+}
+
+/// <summary>The container that a server runs in.</summary>
+internal sealed record ScannedContainer(string? Id, string? HostName, string? PodUid, string? PodName)
+{
+    public static ScannedContainer? Of(Container? container) =>
+        container is null ? null : new(container.Id, container.HostName, container.PodUid, container.PodName);
 }
 
 /// <summary>One shared slot. Its name and author are known when its making was seen; a scan comes too late for that, a recording does not.</summary>

@@ -250,6 +250,7 @@ internal sealed class StartTrace(InstanceContext instance)
         attributes.Set("process.executable.name", instance.Program);
         attributes.Set("kamotel.target", instance.Target);
         attributes.Set("kamotel.instance", instance.Id.ToString());
+        attributes.AddRange(ContainerAttributes.Of(instance));
         if (_ready is { } ready)
         {
             DescribeVerdict(root, ready);
@@ -536,6 +537,7 @@ internal sealed class StartTraces(TelemetryCounters counters)
         span.Attributes.Set("process.executable.name", item.Instance.Program);
         span.Attributes.Set("kamotel.target", item.Instance.Target);
         span.Attributes.Set("kamotel.instance", item.Instance.Id.ToString());
+        span.Attributes.AddRange(ContainerAttributes.Of(item.Instance));
         StartTrace.DescribeVerdict(span, snapshot);
         span.Attributes.Set("kamotel.shared_slots", (long)snapshot.SharedSlots.Length);
         span.Events.Add(StartTrace.VerdictEvent(in item));

@@ -216,6 +216,7 @@ internal static class EventLog
         attributes.Add("process.executable.name", item.Instance.Program);
         attributes.Add("kamotel.target", item.Instance.Target);
         attributes.Add("kamotel.instance", item.Instance.Id.ToString());
+        attributes.AddRange(ContainerAttributes.Of(item.Instance));
         (string name, LogLevel level, string text) = Describe(in item, attributes);
         log.Log(level, new EventId((int)item.Kind + 1, name), attributes, exception: null, (_, _) => text);
     }

@@ -32,6 +32,7 @@ internal sealed partial class Watcher : IObservationHandler, IDisposable
     private readonly Complaints _complaints;
     private readonly Fleet _fleet;
     private readonly ProcFs _proc = new();
+    private readonly ServerNames _names;
     private readonly RunningServers _running;
     private readonly Inspector _inspector;
     private readonly ConfirmWindow _confirm;
@@ -64,6 +65,7 @@ internal sealed partial class Watcher : IObservationHandler, IDisposable
         _steps = new Steps(_kernel, _proc, logger);
         _complaints = new Complaints(_kernel, _maps, logger);
         _fleet = new Fleet(options.ForFleet(), sink, journal);
+        _names = new ServerNames(_kernel, _proc, logger);
         _running = new RunningServers(_kernel, _proc, options.Watch, logger);
         _inspector = new Inspector(_kernel, _proc, inspectionDuration, logger);
         _confirm = new ConfirmWindow(_kernel, _proc, options.ConfirmSeconds, logger);
@@ -148,7 +150,8 @@ internal sealed partial class Watcher : IObservationHandler, IDisposable
     {
         _changed = true;
         _steps.Follow(in observation);
-        _fleet.Observe(in observation, observation is { Kind: ObservationKind.Exec, Watched: true } ? NameOf(observation.Process) : null);
+        ServerName? name = observation is { Kind: ObservationKind.Exec, Watched: true } ? _names.Of(observation.Process) : null;
+        _fleet.Observe(in observation, name?.Target, name?.Container);
         switch (observation.Kind)
         {
             case ObservationKind.Exec when observation.Watched:
@@ -237,11 +240,11 @@ internal sealed partial class Watcher : IObservationHandler, IDisposable
     }
 
     /// <summary>Brings the servers that run already into the fleet.</summary>
-    private void Seed() => _running.Find((observation, target) =>
+    private void Seed() => _running.Find((observation, name) =>
     {
         _watched[observation.Process.Tgid] = observation.Process;
         BeginMaps(observation.Process);
-        _fleet.Observe(in observation, target);
+        _fleet.Observe(in observation, name?.Target, name?.Container);
         LookAtMappings(observation.Process, mappedNs: 0);
     });
 
@@ -288,9 +291,6 @@ internal sealed partial class Watcher : IObservationHandler, IDisposable
             LayoutNotTold(_logger, instance, e.Message);
         }
     }
-
-    /// <summary>What a server is called outside; null when it is gone already.</summary>
-    private string? NameOf(ProcessId process) => TargetName.Of(_proc, process).TryGet(out string? target) ? target : null;
 
     /// <summary>What a process has mapped before anybody could tell of it: its executable, or all of a seeded one.</summary>
     private void LookAtMappings(ProcessId process, ulong mappedNs)

@@ -263,6 +263,21 @@ internal static class Events
     }
 
     [StructLayout(LayoutKind.Sequential)]
+    internal struct HostRecord
+    {
+        public ulong StartNs;
+        public uint Tgid;
+        public uint Namespace;
+        public HostNameBytes Name;
+    }
+
+    [InlineArray(72)]
+    internal struct HostNameBytes
+    {
+        private byte _first;
+    }
+
+    [StructLayout(LayoutKind.Sequential)]
     internal struct WatchedEntry
     {
         public ulong StartTicks;

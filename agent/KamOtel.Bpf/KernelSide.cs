@@ -1,4 +1,5 @@
 using System.Runtime.InteropServices;
+using System.Text;
 using KamOtel.Diagnosis;
 using Microsoft.Extensions.Logging;
 using Microsoft.Win32.SafeHandles;
@@ -160,8 +161,9 @@ public sealed unsafe class KernelSide : IRecordHandler, IDisposable
     public static KernelSide Load(int ringBytes, ILogger logger, string btf = KernelTypes) => Load(Embedded(), ringBytes, logger, btf);
 
     /// <summary>
-    /// Loads only what <see cref="ReadThreads"/> takes: no ring, and nothing that fires by itself. For a look without
-    /// a watch; only <see cref="WatchProcess"/>, <see cref="UnwatchProcess"/> and <see cref="ReadThreads"/> do something.
+    /// Loads only what <see cref="ReadThreads"/> and <see cref="ReadHostName"/> take: no ring, and nothing that fires by
+    /// itself. For a look without a watch; besides those only <see cref="WatchProcess"/> and <see cref="UnwatchProcess"/> do
+    /// something.
     /// </summary>
     /// <param name="logger">Where libbpf's own log goes.</param>
     /// <param name="btf">Where the kernel's own types are.</param>
@@ -172,7 +174,7 @@ public sealed unsafe class KernelSide : IRecordHandler, IDisposable
         BpfObject opened = BpfObject.Open(Embedded(), "kamotel", logger);
         try
         {
-            opened.LoadOnly(["kamotel_task"], ["watched", ".bss"]);
+            opened.LoadOnly(["kamotel_task", "kamotel_host"], ["watched", ".bss"]);
             opened.Load();
             return new KernelSide(opened, forInspection: true, refused: null);
         }
@@ -261,6 +263,22 @@ public sealed unsafe class KernelSide : IRecordHandler, IDisposable
                 into.Add(new ThreadPointer(ProcessId.FromNanoseconds((int)thread.Tgid, thread.StartNs), (int)thread.Tid, thread.TlsBase));
             }
         });
+    }
+
+    /// <summary>What a process, watched or not, takes for the name of its host; null when it is gone.</summary>
+    /// <exception cref="BpfException">The kernel refused.</exception>
+    public HostName? ReadHostName(int tgid)
+    {
+        _globals.As<Events.Globals>().WantedTask = tgid;
+        using BpfLink iterator = _object.Program("kamotel_host").AttachIterator(tgid);
+        HostName? name = null;
+        iterator.RunIterator(stackalloc Events.HostRecord[1], found =>
+        {
+            ReadOnlySpan<byte> text = found[0].Name;
+            int end = text.IndexOf((byte)0);
+            name = new HostName(ProcessId.FromNanoseconds((int)found[0].Tgid, found[0].StartNs), found[0].Namespace, Encoding.UTF8.GetString(end < 0 ? text : text[..end]));
+        });
+        return name;
     }
 
     /// <summary>

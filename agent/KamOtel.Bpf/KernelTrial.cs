@@ -30,6 +30,7 @@ public sealed class KernelTrial : IDisposable
         ["kamotel_exit"] = ProgramKind.Tracepoint,
         ["kamotel_fatal_signal"] = ProgramKind.Tracepoint,
         ["kamotel_task"] = ProgramKind.Iterator,
+        ["kamotel_host"] = ProgramKind.Iterator,
         ["kamotel_file"] = ProgramKind.Iterator,
         ["kamotel_init"] = ProgramKind.Uprobe,
         ["kamotel_set"] = ProgramKind.Uprobe,

@@ -61,17 +61,18 @@ public sealed partial class Fleet
     /// What the server is called outside, where the observation is the first of an instance and the agent knows; else the
     /// name of the task is taken.
     /// </param>
-    public void Observe(in Observation observation, string? target = null)
+    /// <param name="container">The container that the server runs in, where it runs in one.</param>
+    public void Observe(in Observation observation, string? target = null, Container? container = null)
     {
         Reach(observation.TimeNs);
-        _journal?.Take(new ObservedInput(observation, target));
+        _journal?.Take(new ObservedInput(observation, target, container));
         switch (observation.Kind)
         {
             case ObservationKind.Exec:
-                Exec(in observation, target);
+                Exec(in observation, target, container);
                 break;
             case ObservationKind.Seeded:
-                Seed(in observation, target);
+                Seed(in observation, target, container);
                 break;
             case ObservationKind.Fork:
                 Fork(in observation);
@@ -301,7 +302,7 @@ public sealed partial class Fleet
     /// <summary>There is a worker: without one a server is not ready, however many there were.</summary>
     private static bool IsForking(Instance instance) => instance.Root is { Children.Count: > 0 };
 
-    private void Exec(in Observation observation, string? target)
+    private void Exec(in Observation observation, string? target, Container? container)
     {
         if (_processes.TryGetValue(observation.Process, out (Instance Instance, TrackedProcess Process) before))
         {
@@ -316,13 +317,13 @@ public sealed partial class Fleet
         {
             return;
         }
-        Instance instance = Found(in observation, target, sinceExec: true, observation.TimeNs);
+        Instance instance = Found(in observation, target, container, sinceExec: true, observation.TimeNs);
         Join(instance, new TrackedProcess(observation.Process, parentId: null, parent: null, new Ledger()));
         instance.Counters.Execs++;
         Target(instance.Context.Target).Execs++;
     }
 
-    private void Seed(in Observation observation, string? target)
+    private void Seed(in Observation observation, string? target, Container? container)
     {
         if (observation.Instance == default || _processes.ContainsKey(observation.Process))
         {
@@ -330,7 +331,7 @@ public sealed partial class Fleet
         }
         if (!_instances.TryGetValue(observation.Instance, out Instance? instance))
         {
-            instance = Found(in observation, target, sinceExec: false, observation.Instance.SinceNs);
+            instance = Found(in observation, target, container, sinceExec: false, observation.Instance.SinceNs);
             _ = instance.AddGap(CoverageGaps.StartedBefore);
         }
         TrackedProcess? parent = ParentIn(instance, observation.Other);
@@ -458,7 +459,7 @@ public sealed partial class Fleet
         }
         if (!_instances.TryGetValue(observation.Instance, out Instance? instance))
         {
-            instance = Found(in observation, target: null, sinceExec: false, observation.Instance.SinceNs);
+            instance = Found(in observation, target: null, container: null, sinceExec: false, observation.Instance.SinceNs);
         }
         var process = new TrackedProcess(observation.Process, parentId: null, parent: null, new Ledger());
         Join(instance, process);
@@ -466,10 +467,10 @@ public sealed partial class Fleet
         return (instance, process);
     }
 
-    private Instance Found(in Observation observation, string? target, bool sinceExec, ulong startedNs)
+    private Instance Found(in Observation observation, string? target, Container? container, bool sinceExec, ulong startedNs)
     {
         string program = observation.Name == default ? "unknown" : observation.Name.ToString();
-        var instance = new Instance(new InstanceContext(observation.Instance, Admit(target ?? program), program, sinceExec, startedNs));
+        var instance = new Instance(new InstanceContext(observation.Instance, Admit(target ?? program), program, sinceExec, startedNs) { Container = container });
         _instances[observation.Instance] = instance;
         _sink.InstanceFound(instance.Context, in observation);
         return instance;

@@ -24,9 +24,9 @@ public abstract record FleetInput
 }
 
 /// <summary><see cref="Fleet.Observe"/>.</summary>
-public sealed record ObservedInput(Observation Observation, string? Target) : FleetInput
+public sealed record ObservedInput(Observation Observation, string? Target, Container? Container = null) : FleetInput
 {
-    internal override void ApplyTo(Fleet fleet) => fleet.Observe(Observation, Target);
+    internal override void ApplyTo(Fleet fleet) => fleet.Observe(Observation, Target, Container);
 }
 
 /// <summary><see cref="Fleet.Name"/>.</summary>

@@ -87,7 +87,11 @@ public enum StartStep
 /// <param name="Program">The name of the program.</param>
 /// <param name="SinceExec">It was seen from its exec.</param>
 /// <param name="StartedNs">Boot time of its exec, or of the start of its oldest process, in nanoseconds.</param>
-public sealed record InstanceContext(InstanceId Id, string Target, string Program, bool SinceExec, ulong StartedNs);
+public sealed record InstanceContext(InstanceId Id, string Target, string Program, bool SinceExec, ulong StartedNs)
+{
+    /// <summary>The container that it runs in; null when in none.</summary>
+    public Container? Container { get; init; }
+}
 
 /// <summary>What the fleet adds to a call.</summary>
 /// <param name="Role">The calling process's role.</param>

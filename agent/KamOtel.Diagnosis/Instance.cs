@@ -145,6 +145,7 @@ internal sealed class Instance(InstanceContext context)
     {
         Id = Context.Id,
         Target = Context.Target,
+        Container = Context.Container,
         Program = Context.Program,
         Root = Root?.Id ?? default,
         Processes =

@@ -24,6 +24,9 @@ public sealed record InstanceSnapshot
     /// <summary>What it is called outside; the name of the task until the agent knows better.</summary>
     public required string Target { get; init; }
 
+    /// <summary>The container that it runs in; null when in none.</summary>
+    public Container? Container { get; init; }
+
     /// <summary>The name of the program, as the kernel cuts it.</summary>
     public required string Program { get; init; }
 

@@ -6,8 +6,8 @@ using KamOtel.Diagnosis;
 namespace KamOtel.Linux;
 
 /// <summary>
-/// What a server is called outside: its container, else its systemd unit, else its configuration file, else its program's
-/// path, else its task name. This name is all that leaves of what was read; a command line never does.
+/// What a server is called outside: its pod or container, else its systemd unit, else its configuration file, else its
+/// program's path, else its task name. This name is all that leaves of what was read; a command line never does.
 /// </summary>
 public static class TargetName
 {
@@ -15,16 +15,16 @@ public static class TargetName
     public const int MaxLength = 200;
 
     private const int MaxRead = 64 * 1024;
-    private const int ContainerIdLength = 64;
-    private const string Removed = " (deleted)";
+    private const int ShortIdLength = 12;
 
     /// <summary>The options of Kamailio and OpenSIPS that are followed by a value.</summary>
     private static readonly SearchValues<char> OptionsWithValue = SearchValues.Create("fmMblLnNWwtugpPGQOaAxXYoks");
 
-    private static readonly SearchValues<char> HexDigits = SearchValues.Create("0123456789abcdef");
-
     /// <summary>The name of the server that a process belongs to. Gone when the process is, or when its number is another's now.</summary>
-    public static ProcOutcome<string> Of(ProcFs proc, ProcessId process)
+    /// <param name="proc">Where to look.</param>
+    /// <param name="process">A process of the server.</param>
+    /// <param name="hostName">Its own host name; null when it has the node's, or none is known.</param>
+    public static ProcOutcome<ServerName> Of(ProcFs proc, ProcessId process, string? hostName = null)
     {
         ArgumentNullException.ThrowIfNull(proc);
         if (!IsStill(proc, process, out TaskName task, out ProcFailure failure))
@@ -32,14 +32,37 @@ public static class TargetName
             return failure;
         }
 
+        ControlGroups groups = ReadControlGroups(proc, process.Tgid);
+        Container? container = groups.ContainerId is null && hostName is null
+            ? null
+            : new Container(groups.ContainerId, hostName is null ? null : Sanitise(hostName), groups.PodUid);
         string? program = proc.ExecutablePath(process.Tgid).TryGet(out string? path) ? path : null;
-        string name = FromControlGroups(proc, process.Tgid)
+        string name = OfContainer(container, groups.Unit)
+            ?? groups.Unit
             ?? (IsSipServer(Path.GetFileName(program)) || IsSipServer(task.ToString()) ? FromConfiguration(proc, process.Tgid) : null)
             ?? program
             ?? task.ToString();
 
         // Asked again: had the number passed to another process meanwhile, the name could be that one's.
-        return IsStill(proc, process, out _, out failure) ? Sanitise(name) : failure;
+        return IsStill(proc, process, out _, out failure) ? new ServerName(Sanitise(name), container) : failure;
+    }
+
+    /// <summary>
+    /// What stays the same over restarts, as far as something does: a pod's name, or its UID where its host name is the
+    /// node's; else the container's host name, unless that was made from its id; else the id. Where systemd runs in the
+    /// container, the unit tells its servers apart.
+    /// </summary>
+    internal static string? OfContainer(Container? container, string? unit)
+    {
+        string? name = container switch
+        {
+            null => null,
+            { PodUid: { } pod } => $"pod:{container.PodName ?? pod}",
+            { HostName: { } host } when container.Id?.StartsWith(host, StringComparison.Ordinal) != true => $"container:{host}",
+            { Id: { } id } => $"container:{id[..ShortIdLength]}",
+            _ => null,
+        };
+        return name is null || unit is null ? name : $"{name}/{unit}";
     }
 
     /// <summary>The configuration file of a SIP server alone, wherever it runs; null when it names none, or is gone.</summary>
@@ -51,41 +74,6 @@ public static class TargetName
             && FromConfiguration(proc, process.Tgid) is { } file && IsStill(proc, process, out _, out _)
             ? Sanitise(file)
             : null;
-    }
-
-    /// <summary>The container or the unit that <c>/proc/PID/cgroup</c> tells of, or null.</summary>
-    internal static string? ParseControlGroups(ReadOnlySpan<byte> text)
-    {
-        string? unit = null;
-        foreach (string line in Encoding.UTF8.GetString(text).Split('\n', StringSplitOptions.RemoveEmptyEntries))
-        {
-            // hierarchy:controllers:path
-            string[] fields = line.Split(':', 3);
-            if (fields.Length != 3)
-            {
-                continue;
-            }
-
-            // The kernel marks a removed group; its processes are the same as before.
-            string path = fields[2].EndsWith(Removed, StringComparison.Ordinal) ? fields[2][..^Removed.Length] : fields[2];
-
-            // containerd writes "slice:cri-containerd:id" as one name when it misreads the driver.
-            foreach (string part in path.Split(['/', ':'], StringSplitOptions.RemoveEmptyEntries).Reverse())
-            {
-                if (ContainerId(part) is { } id)
-                {
-                    return $"container:{id[..12]}";
-                }
-
-                // A user's service manager is not what runs in it.
-                if (unit is null && part.EndsWith(".service", StringComparison.Ordinal) && !part.StartsWith("user@", StringComparison.Ordinal))
-                {
-                    unit = part;
-                }
-            }
-        }
-
-        return unit;
     }
 
     /// <summary>The value of <c>-f</c> in a command line (strings that each end with NUL), or null.</summary>
@@ -153,10 +141,10 @@ public static class TargetName
     private static bool IsSipServer(string? name) =>
         name is not null && (name.StartsWith("kamailio", StringComparison.Ordinal) || name.StartsWith("opensips", StringComparison.Ordinal));
 
-    private static string? FromControlGroups(ProcFs proc, int pid)
+    private static ControlGroups ReadControlGroups(ProcFs proc, int pid)
     {
         Span<byte> buffer = stackalloc byte[16 * 1024];
-        return proc.ReadFile(pid, "cgroup", buffer).TryGet(out int length) ? ParseControlGroups(buffer[..length]) : null;
+        return ControlGroups.Parse(proc.ReadFile(pid, "cgroup", buffer).TryGet(out int length) ? buffer[..length] : []);
     }
 
     private static string? FromConfiguration(ProcFs proc, int pid)
@@ -173,19 +161,5 @@ public static class TargetName
         }
 
         return proc.ReadLink(pid, "cwd").TryGet(out string? directory) && directory.StartsWith('/') ? Path.GetFullPath(file, directory) : file;
-    }
-
-    /// <summary>The 64 digits at the end of a name such as <c>docker-ID.scope</c> or <c>ID</c> alone.</summary>
-    private static string? ContainerId(string part)
-    {
-        const string Scope = ".scope";
-        string name = part.EndsWith(Scope, StringComparison.Ordinal) ? part[..^Scope.Length] : part;
-        if (name.Length < ContainerIdLength || (name.Length > ContainerIdLength && name[^(ContainerIdLength + 1)] != '-'))
-        {
-            return null;
-        }
-
-        string id = name[^ContainerIdLength..];
-        return id.AsSpan().ContainsAnyExcept(HexDigits) ? null : id;
     }
 }

@@ -40,6 +40,7 @@ public sealed class LayoutTests : IDisposable
         { "kamotel_enter", typeof(Events.EnterRecord) },
         { "kamotel_complaint", typeof(Events.ComplaintRecord) },
         { "kamotel_task", typeof(Events.TaskRecord) },
+        { "kamotel_host", typeof(Events.HostRecord) },
         { "kamotel_instance", typeof(Events.InstanceKey) },
         { "kamotel_slot_layout", typeof(Events.SlotLayout) },
         { "kamotel_shared_key", typeof(Events.SharedKey) },

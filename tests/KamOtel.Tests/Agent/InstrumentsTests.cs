@@ -171,7 +171,7 @@ public sealed class InstrumentsTests : IDisposable
             instrument.Name.ShouldMatch("^kamotel(\\.[a-z_]+)+$");
             instrument.PrometheusName.EndsWith("_total", StringComparison.Ordinal).ShouldBe(instrument.Kind == InstrumentKind.Counter, instrument.Name);
             instrument.Help.ShouldMatch("\\.$");
-            instrument.Attributes.ShouldBeSubsetOf(["target", "call", "thread", "phase", "value", "status", "verdict", "slot", "author", "asked_by", "role", "module", "complaint", "gap", "kind", "function", "holding", "kamailio", "openssl", "tls_back_end", "tls_threads_mode", "signal", "reason", "outcome", "version", "revision"]);
+            instrument.Attributes.ShouldBeSubsetOf(["target", "call", "thread", "phase", "value", "status", "verdict", "slot", "author", "asked_by", "role", "module", "complaint", "gap", "kind", "function", "holding", "kamailio", "openssl", "tls_back_end", "tls_threads_mode", "container_id", "k8s_pod_uid", "k8s_pod_name", "signal", "reason", "outcome", "version", "revision"]);
         }
     }
 

@@ -87,8 +87,10 @@ public sealed class RecordingTests
             Text,
             static (frames, end, detail) => new CallChain([.. frames], end, detail));
 
+    private static readonly Gen<Container> Containers = Gen.Select(Text.Null(), Text.Null(), Text.Null(), static (id, host, pod) => new Container(id, host, pod));
+
     private static readonly Gen<FleetInput> Inputs = Gen.OneOf<FleetInput>(
-        Gen.Select(Observations, Text.Null(), static (o, target) => (FleetInput)new ObservedInput(o, target)),
+        Gen.Select(Observations, Text.Null(), Containers.Null(), static (o, target, container) => (FleetInput)new ObservedInput(o, target, container)),
         Gen.Select(Instance, Text, static (i, target) => (FleetInput)new NamedInput(i, target)),
         Gen.Select(Process, Text, Number, Number.Nullable(), static (p, library, mapped, probed) => (FleetInput)new LibraryMappedInput(p, library, mapped, probed)),
         Gen.Select(Observations, Chains, static (o, chain) => (FleetInput)new AttributedInput(o, chain)),

@@ -34,7 +34,7 @@ public sealed class StatusPageTests
 
         using JsonDocument instance = await Json(client, "/api/instances/" + summary.GetProperty("id").GetString());
         JsonElement one = instance.RootElement;
-        Names(one).ShouldBe(["summary", "modules", "tlsThreadsMode", "tlsBackEnd", "sharedMemory", "slots", "processes", "advice", "faults", "coverage", "timeline", "timelineLeftOut"]);
+        Names(one).ShouldBe(["summary", "container", "modules", "tlsThreadsMode", "tlsBackEnd", "sharedMemory", "slots", "processes", "advice", "faults", "coverage", "timeline", "timelineLeftOut"]);
         JsonElement slot = one.GetProperty("slots")[1];
         slot.GetProperty("name").GetString().ShouldBe("err_state");
         slot.GetProperty("path").EnumerateArray().Select(static p => p.GetString()).ShouldBe(["tls", "libssl"]);

@@ -7,8 +7,7 @@ namespace KamOtel.Tests.Linux;
 public sealed class TargetNameTests : IDisposable
 {
     private const string Id = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
-    private const string Other = "fedcba9876543210fedcba9876543210fedcba9876543210fedcba9876543210";
-    private const string Container = "container:0123456789ab";
+    private const string Pod = "11111111-2222-3333-4444-555555555555";
     private static readonly ProcessId Process = new(7, 500);
     private readonly Scratch _scratch = new();
     private readonly ProcFs _proc;
@@ -23,34 +22,18 @@ public sealed class TargetNameTests : IDisposable
     public void Dispose() => _scratch.Dispose();
 
     [Theory]
-    [InlineData($"0::/system.slice/docker-{Id}.scope", Container)]
-    [InlineData($"0::/docker/{Id}", Container)]
-    [InlineData($"12:memory:/docker/{Id}\n1:name=systemd:/docker/{Id}\n0::/", Container)]
-    [InlineData($"12:cpuset:/\n2:pids:/docker/{Id}\n0::/", Container)]
-    [InlineData($"0::/docker/{Other}/docker/{Id}", Container)]
-    [InlineData($"0::/kubepods/burstable/pod11111111-2222-3333-4444-555555555555/{Id}", Container)]
-    [InlineData($"0::/kubepods.slice/kubepods-burstable.slice/kubepods-burstable-pod11111111_2222_3333_4444_555555555555.slice/cri-containerd-{Id}.scope", Container)]
-    [InlineData($"0::/system.slice/containerd.service/kubepods-besteffort-pod1111.slice:cri-containerd:{Id}", Container)]
-    [InlineData($"0::/kubepods.slice/kubepods-pod1111.slice/crio-{Id}.scope/container", Container)]
-    [InlineData($"0::/machine.slice/libpod-{Id}.scope/container", Container)]
-    [InlineData($"0::/user.slice/user-1000.slice/user@1000.service/user.slice/libpod-{Id}.scope", Container)]
-    [InlineData($"0::/system.slice/kamailio.service/libpod-payload-{Id}", Container)]
-    [InlineData($"0::/../../docker-{Id}.scope (deleted)", Container)]
-    [InlineData("0::/system.slice/kamailio.service", "kamailio.service")]
-    [InlineData("0::/system.slice/kamailio.service (deleted)", "kamailio.service")]
-    [InlineData("0::/system.slice/system-kamailio.slice/kamailio@edge.service/workers", "kamailio@edge.service")]
-    [InlineData("13:pids:/system.slice/kamailio.service\n1:name=systemd:/system.slice/kamailio.service\n0::/system.slice/kamailio.service", "kamailio.service")]
-    [InlineData("0::/user.slice/user-1000.slice/user@1000.service/app.slice/kamailio.service", "kamailio.service")]
-    [InlineData("0::/user.slice/user-1000.slice/user@1000.service/app.slice/terminal.scope", null)]
-    [InlineData("0::/user.slice/user-1000.slice/session-3.scope", null)]
-    [InlineData("0::/", null)]
-    [InlineData("", null)]
-    [InlineData("nonsense\n:::\n::", null)]
-    [InlineData($"0::/docker/{Id}0", null)]
-    [InlineData($"0::/docker/x{Id}", null)]
-    [InlineData("0::/docker/0123456789ABCDEF0123456789abcdef0123456789abcdef0123456789abcdef", null)]
-    public void The_control_group_tells_the_container_or_the_unit(string text, string? name) =>
-        TargetName.ParseControlGroups(Encoding.UTF8.GetBytes(text + "\n")).ShouldBe(name);
+    [InlineData(null, null, null, null, null)]
+    [InlineData(null, null, null, "kamailio.service", null)]
+    [InlineData(Id, null, null, null, "container:0123456789ab")]
+    [InlineData(Id, "0123456789ab", null, null, "container:0123456789ab")] // Docker and Podman name it so
+    [InlineData(Id, "edge-1", null, null, "container:edge-1")]
+    [InlineData(Id, "0123456789ab.example.com", null, null, "container:0123456789ab.example.com")]
+    [InlineData(Id, null, null, "kamailio.service", "container:0123456789ab/kamailio.service")]
+    [InlineData(null, "pbx", null, "kamailio@edge.service", "container:pbx/kamailio@edge.service")] // LXC
+    [InlineData(Id, "edge-0", Pod, null, "pod:edge-0")]
+    [InlineData(Id, null, Pod, null, $"pod:{Pod}")] // in the node's network
+    public void What_stays_over_restarts_is_the_name(string? id, string? hostName, string? pod, string? unit, string? name) =>
+        TargetName.OfContainer(id is null && hostName is null ? null : new Container(id, hostName, pod), unit).ShouldBe(name);
 
     [Theory]
     [InlineData("kamailio -f /etc/k.cfg", "/etc/k.cfg")]
@@ -86,8 +69,10 @@ public sealed class TargetNameTests : IDisposable
         _scratch.Write("7/cgroup", "0::/system.slice/kamailio.service\n");
         Name().ShouldBe("kamailio.service");
 
+        TargetName.Of(_proc, Process).Value.Container.ShouldBeNull();
         _scratch.Write("7/cgroup", $"0::/system.slice/docker-{Id}.scope\n");
-        Name().ShouldBe(Container);
+        TargetName.Of(_proc, Process).Value.ShouldBe(new ServerName("container:0123456789ab", new Container(Id, null, null)));
+        TargetName.Of(_proc, Process, "ed\nge").Value.ShouldBe(new ServerName("container:ed?ge", new Container(Id, "ed?ge", null)));
         TargetName.ConfigurationOf(_proc, Process).ShouldBe("/etc/kamailio/edge.cfg");
     }
 
@@ -104,7 +89,7 @@ public sealed class TargetNameTests : IDisposable
     [Fact]
     public void A_number_in_use_again_is_another_process()
     {
-        ProcOutcome<string> outcome = TargetName.Of(_proc, new ProcessId(7, 499));
+        ProcOutcome<ServerName> outcome = TargetName.Of(_proc, new ProcessId(7, 499));
 
         outcome.Status.ShouldBe(ProcStatus.Gone);
         outcome.Detail.ShouldContain("in use again");
@@ -127,10 +112,10 @@ public sealed class TargetNameTests : IDisposable
     public void A_real_process_has_a_name()
     {
         var proc = new ProcFs();
-        TargetName.Of(proc, proc.ReadStat(Environment.ProcessId).Value.Id).Value.ShouldNotBeNullOrEmpty();
+        TargetName.Of(proc, proc.ReadStat(Environment.ProcessId).Value.Id).Value.Target.ShouldNotBeNullOrEmpty();
     }
 
-    private string Name() => TargetName.Of(_proc, Process).Value;
+    private string Name() => TargetName.Of(_proc, Process).Value.Target;
 
     private void Stat(string task) => _scratch.Write("7/stat", $"7 ({task}) S 1 7 7 0 -1 4194304 0 0 0 0 0 0 0 0 20 0 1 0 500 0 0\n");
 }
