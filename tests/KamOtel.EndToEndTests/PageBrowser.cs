@@ -85,17 +85,25 @@ internal sealed class ShownPage : IAsyncDisposable
         }
     }
 
-    /// <summary>Nothing reaches beyond the screen's width, axe finds nothing in light or dark; and a picture of each stays.</summary>
+    /// <summary>
+    /// Nothing reaches beyond the screen's width, on the narrowest phone either; axe finds nothing in light or dark; and a
+    /// picture of each stays.
+    /// </summary>
     /// <param name="name">Of the pictures in <c>out/screenshots</c>.</param>
     public async Task ShouldBeAccessible(string name)
     {
-        (await Page.EvaluateAsync<int>("document.documentElement.scrollWidth - innerWidth")).ShouldBeLessThanOrEqualTo(0, $"{name} is wider than the screen");
+        PageViewportSizeResult own = Page.ViewportSize!;
         foreach (ColorScheme scheme in (ColorScheme[])[ColorScheme.Light, ColorScheme.Dark])
         {
             // Without motion the colours are there at once.
             await Page.EmulateMediaAsync(new() { ColorScheme = scheme, ReducedMotion = ReducedMotion.Reduce });
             string shade = scheme == ColorScheme.Dark ? "dark" : "light";
-            await Page.ScreenshotAsync(new() { Path = Path.Combine(Requirements.Repository, "out", "screenshots", $"{name}-{shade}.png"), FullPage = true });
+            await Page.SetViewportSizeAsync(320, 640);
+            await ShouldFit(name);
+            await Picture($"{name}-phone-{shade}", whole: true);
+            await Page.SetViewportSizeAsync(own.Width, own.Height);
+            await ShouldFit(name);
+            await Picture($"{name}-{shade}", whole: true);
             AxeResult found = await Page.RunAxe();
             found.Violations.Select(static v => $"{v.Id}: {v.Help}: {string.Join(" | ", v.Nodes.Take(3).Select(static n => n.Html))}")
                 .ShouldBeEmpty($"{name}, {shade}");
@@ -103,11 +111,18 @@ internal sealed class ShownPage : IAsyncDisposable
         }
     }
 
+    /// <summary>Leaves a picture in <c>out/screenshots</c>, of what is seen or of the whole page.</summary>
+    public async Task Picture(string name, bool whole = false) =>
+        await Page.ScreenshotAsync(new() { Path = Path.Combine(Requirements.Repository, "out", "screenshots", $"{name}.png"), FullPage = whole });
+
     /// <summary>Waits until some part of the page has this text.</summary>
     public Task Says(string part, string words) => Page.Locator(part, new() { HasTextString = words }).First.WaitForAsync();
 
     /// <inheritdoc/>
     public async ValueTask DisposeAsync() => await Page.Context.DisposeAsync();
+
+    private async Task ShouldFit(string name) =>
+        (await Page.EvaluateAsync<int>("document.documentElement.scrollWidth - innerWidth")).ShouldBeLessThanOrEqualTo(0, $"{name} is wider than a screen of {Page.ViewportSize!.Width}");
 
     private void Blame(string what)
     {

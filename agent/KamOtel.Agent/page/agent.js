@@ -37,7 +37,7 @@ export function notices(agent) {
   if (agent.recording !== null)
     add('recording', 'info', `A recording: ${agent.recording}.`, 'This is what was observed then, not the state of this host.');
   if (agent.notReady !== null)
-    add('notReady', 'error', 'KamOtel is not ready.', `${agent.notReady} What is not shown here may be so all the same; kamotel doctor tells what to change.`);
+    add('notReady', 'error', 'KamOtel is not ready:', `${agent.notReady}. What is not shown here may be so all the same; kamotel doctor tells what to change.`);
   if (agent.attachFailures > 0)
     add('attach', 'warning', `${count(agent.attachFailures, 'probe')} could not be attached.`, 'Calls there are not seen; kamotel doctor tells why.');
   if (agent.eventsLost > 0)

@@ -152,7 +152,7 @@ function empty() {
   return {
     node: el('div', { class: 'empty' }, head, help),
     update(agent) {
-      text(head, agent.recording !== null ? 'The recording has no server' : agent.notReady !== null ? 'No server is seen, for KamOtel is not ready' : 'No server is running');
+      text(head, agent.notReady !== null ? 'No server is seen, for KamOtel is not ready' : agent.recording !== null ? 'The recording has no server' : 'No server is running');
       if (shown(help, agent.recording === null)) text(names, agent.watch.join(', '));
     },
   };
