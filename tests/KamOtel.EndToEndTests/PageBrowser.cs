@@ -76,12 +76,13 @@ internal sealed class ShownPage : IAsyncDisposable
         }
     }
 
-    /// <summary>An agent that does not answer is an error in the console, and no fault of the page.</summary>
-    public void Forgive()
+    /// <summary>An agent that does not answer, or refuses a stream, is an error in the console, and no fault of the page.</summary>
+    /// <param name="what">What the browser says of it.</param>
+    public void Forgive(string what)
     {
         lock (_wrongs)
         {
-            _wrongs.RemoveAll(static wrong => wrong.StartsWith("console: ", StringComparison.Ordinal) && wrong.Contains("net::ERR_", StringComparison.Ordinal));
+            _wrongs.RemoveAll(wrong => wrong.StartsWith("console: ", StringComparison.Ordinal) && wrong.Contains(what, StringComparison.Ordinal));
         }
     }
 
@@ -100,10 +101,10 @@ internal sealed class ShownPage : IAsyncDisposable
             string shade = scheme == ColorScheme.Dark ? "dark" : "light";
             await Page.SetViewportSizeAsync(320, 640);
             await ShouldFit(name);
-            await Picture($"{name}-phone-{shade}", whole: true);
+            await Picture($"{name}-phone-{shade}");
             await Page.SetViewportSizeAsync(own.Width, own.Height);
             await ShouldFit(name);
-            await Picture($"{name}-{shade}", whole: true);
+            await Picture($"{name}-{shade}");
             AxeResult found = await Page.RunAxe();
             found.Violations.Select(static v => $"{v.Id}: {v.Help}: {string.Join(" | ", v.Nodes.Take(3).Select(static n => n.Html))}")
                 .ShouldBeEmpty($"{name}, {shade}");
@@ -111,15 +112,31 @@ internal sealed class ShownPage : IAsyncDisposable
         }
     }
 
-    /// <summary>Leaves a picture in <c>out/screenshots</c>, of what is seen or of the whole page.</summary>
-    public async Task Picture(string name, bool whole = false) =>
-        await Page.ScreenshotAsync(new() { Path = Path.Combine(Requirements.Repository, "out", "screenshots", $"{name}.png"), FullPage = whole });
+    /// <summary>A picture for the README, which <c>make pictures</c> takes over: of one part, or of the top of the page.</summary>
+    public async Task ReadmePicture(string name, int width, string? part = null)
+    {
+        await Page.SetViewportSizeAsync(width, 600);
+        await Page.EmulateMediaAsync(new() { ColorScheme = ColorScheme.Light });
+        var options = new PageScreenshotOptions { Path = PictureFile($"readme-{name}") };
+        if (part is not null)
+        {
+            const float Margin = 12;
+            LocatorBoundingBoxResult box = (await Page.Locator(part).BoundingBoxAsync())!;
+            options.FullPage = true;
+            options.Clip = new() { X = box.X - Margin, Y = box.Y - Margin, Width = box.Width + 2 * Margin, Height = box.Height + 2 * Margin };
+        }
+        _ = await Page.ScreenshotAsync(options);
+    }
 
     /// <summary>Waits until some part of the page has this text.</summary>
     public Task Says(string part, string words) => Page.Locator(part, new() { HasTextString = words }).First.WaitForAsync();
 
     /// <inheritdoc/>
     public async ValueTask DisposeAsync() => await Page.Context.DisposeAsync();
+
+    private static string PictureFile(string name) => Path.Combine(Requirements.Repository, "out", "screenshots", $"{name}.png");
+
+    private async Task Picture(string name) => await Page.ScreenshotAsync(new() { Path = PictureFile(name), FullPage = true });
 
     private async Task ShouldFit(string name) =>
         (await Page.EvaluateAsync<int>("document.documentElement.scrollWidth - innerWidth")).ShouldBeLessThanOrEqualTo(0, $"{name} is wider than a screen of {Page.ViewportSize!.Width}");
