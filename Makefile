@@ -15,7 +15,7 @@ RUNTIME := $(if $(filter aarch64 arm64,$(shell uname -m)),linux-arm64,linux-x64)
 SOURCES := $(shell find agent bpf \( -name bin -o -name obj \) -prune -o \( -type f -o -type d \) -print 2>/dev/null) \
 	Directory.Build.props Directory.Packages.props global.json
 
-.PHONY: help build man dashboards demo test test-unit test-kernel test-e2e corpus bench fuzz format clean setup-build setup-test
+.PHONY: help build man dashboards demo test test-unit test-kernel test-e2e pictures corpus bench fuzz format clean setup-build setup-test
 
 help: ## List the commands
 	@sed -n 's/^\([a-z][a-z0-9-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 20
@@ -51,6 +51,10 @@ test-kernel: setup-build setup-test ## Run the tests of probes and ring against 
 
 test-e2e: build setup-test ## Run out/kamotel against real servers (root)
 	@scripts/run-tests e2e $(ARGS)
+
+pictures: build setup-test ## Take the README's pictures of the status page anew (root)
+	@scripts/run-tests e2e -- -class '*.PageTests'
+	@for picture in fleet server; do install -D -m 644 out/screenshots/readme-$$picture.png docs/images/$$picture.png; done
 
 corpus: build setup-test ## Record tests/corpus anew from real servers (root)
 	@scripts/record-corpus $(ARGS)

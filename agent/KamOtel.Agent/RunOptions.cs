@@ -6,7 +6,7 @@ namespace KamOtel.Agent;
 /// <summary>What <c>kamotel</c> can be told. <see cref="Settings"/> says how.</summary>
 internal sealed class RunOptions
 {
-    /// <summary>Address and port of <c>/metrics</c>, <c>/healthz</c> and <c>/readyz</c>. Port 0 picks a free one; null: they are not served.</summary>
+    /// <summary>Address and port of the status page, <c>/metrics</c>, <c>/healthz</c> and <c>/readyz</c>. Port 0 picks a free one; null: they are not served.</summary>
     public IPEndPoint? Listen { get; set; } = new(IPAddress.Loopback, 9464);
 
     /// <summary>PEM file with the certificate that is served with, and those between it and the CA. Empty: HTTP.</summary>
@@ -96,7 +96,7 @@ internal static class Settings
 
     public static IReadOnlyList<Setting> All { get; } =
     [
-        new("listen", "ADDRESS:PORT", "where /metrics, /healthz and /readyz are served; port 0 picks a free one (default 127.0.0.1:9464)", IsList: false, static (o, v) =>
+        new("listen", "ADDRESS:PORT", "where the status page, /metrics, /healthz and /readyz are served; port 0 picks a free one (default 127.0.0.1:9464)", IsList: false, static (o, v) =>
             // Without brackets the last group of an IPv6 address would pass for a port.
             o.Listen = IPEndPoint.TryParse(v[0], out IPEndPoint? address) && v[0].AsSpan(v[0].LastIndexOf(']') + 1).Count(':') == 1 ? address : throw new FormatException()) { Serves = true },
         new("tlsCertificate", "FILE", "PEM file with the certificate, then those between it and the CA: HTTPS is served in place of HTTP (default none)", IsList: false, static (o, v) =>

@@ -17,7 +17,7 @@ internal sealed class SettingOptions
         {
             var option = new Option<string[]>(setting.Option)
             {
-                Description = setting.Key == "listen" && !listensByDefault ? "where /metrics, /healthz and /readyz are served; port 0 picks a free one (default: they are not served)" : setting.Help,
+                Description = setting.Key == "listen" && !listensByDefault ? "where the status page, /metrics, /healthz and /readyz are served; port 0 picks a free one (default: they are not served)" : setting.Help,
                 HelpName = setting.Form,
                 Arity = ArgumentArity.OneOrMore, // Given twice, the last counts.
                 AllowMultipleArgumentsPerToken = false,

@@ -37,7 +37,7 @@ export function notices(agent) {
   if (agent.recording !== null)
     add('recording', 'info', `A recording: ${agent.recording}.`, 'This is what was observed then, not the state of this host.');
   if (agent.notReady !== null)
-    add('notReady', 'error', 'KamOtel is not ready.', `${agent.notReady} What is not shown here may be so all the same; kamotel doctor tells what to change.`);
+    add('notReady', 'error', 'KamOtel is not ready:', `${agent.notReady}. What is not shown here may be so all the same; kamotel doctor tells what to change.`);
   if (agent.attachFailures > 0)
     add('attach', 'warning', `${count(agent.attachFailures, 'probe')} could not be attached.`, 'Calls there are not seen; kamotel doctor tells why.');
   if (agent.eventsLost > 0)
@@ -51,18 +51,20 @@ export function notices(agent) {
 
 /** A line at the foot: who speaks. */
 export function facts() {
-  const since = ago('runs since ', '');
-  const parts = { version: el('span'), host: el('span'), watch: el('span'), probes: el('span'), events: el('span') };
+  const since = ago('running for ', '');
+  const parts = { version: el('span'), watch: el('span'), probes: el('span'), events: el('span') };
   byId('agent').append(
     parts.version, since.node, parts.watch, parts.probes, parts.events,
     el('span', {}, el('a', { href: '/docs/' }, 'guides')),
     el('span', {}, el('a', { href: '/metrics' }, 'metrics')));
   return {
     update(agent) {
-      text(byId('host'), agent.host ?? '');
+      // What is true of this host and this agent is not so of a recording.
+      const here = agent.recording === null;
+      text(byId('host'), here ? agent.host : '');
       text(parts.version, `KamOtel ${agent.version}`);
       since.update(agent.started);
-      text(parts.watch, `watches programs named ${agent.watch.join(', ')}`);
+      text(parts.watch, here ? `watches programs named ${agent.watch.join(', ')}` : '');
       text(parts.probes, `${count(agent.probedLibraries, 'library', 'libraries')} probed`);
       text(parts.events, `${number(agent.eventsReceived)} events, ${number(agent.eventsLost)} lost`);
     },

@@ -84,7 +84,18 @@ export function keyed(parent, items, keyOf, create) {
   return after;
 }
 
-/** A part that is a list: keyed children of a node. */
-export function list(node, keyOf, create) {
-  return { node, update: (items) => keyed(node, items, keyOf, create) };
+/** A list of texts, each an item. */
+export function texts(parent, values, classOf = () => null) {
+  keyed(parent, values.map((value, i) => ({ value, i })), ({ i }) => i, () => {
+    const node = el('li');
+    return { node, update: ({ value }) => attribute(text(node, value), { class: classOf(value) }) };
+  });
+}
+
+/** Terms and what they are: [term, text]; null leaves one out. */
+export function terms(parent, pairs) {
+  keyed(parent, pairs.filter(([, value]) => value !== null), ([term]) => term, ([term]) => {
+    const value = el('dd');
+    return { node: el('div', {}, el('dt', {}, term), value), update: ([, now]) => text(value, now) };
+  });
 }

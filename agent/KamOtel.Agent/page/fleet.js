@@ -143,18 +143,17 @@ function row() {
 function empty() {
   const head = el('h2');
   const names = el('code');
-  const node = el('div', { class: 'empty' },
-    head,
+  const help = el('div', {},
     el('p', {}, 'KamOtel watches programs named ', names, ', and sees none of them.'),
     el('ul', {},
       el('li', {}, 'Start one: it appears here by itself, without reloading.'),
       el('li', {}, 'It runs under another name? ', el('code', {}, 'kamotel run --watch NAME'), ', with the name that ', el('code', {}, 'ps -eo comm'), ' shows.'),
       el('li', {}, 'It runs and is not seen? ', el('code', {}, 'kamotel doctor'), ' tells what this machine lacks, and what to change.')));
   return {
-    node,
+    node: el('div', { class: 'empty' }, head, help),
     update(agent) {
-      text(head, agent.recording !== null ? 'The recording has no server' : agent.notReady !== null ? 'No server is seen, for KamOtel is not ready' : 'No server is running');
-      text(names, agent.watch.join(', '));
+      text(head, agent.notReady !== null ? 'No server is seen, for KamOtel is not ready' : agent.recording !== null ? 'The recording has no server' : 'No server is running');
+      if (shown(help, agent.recording === null)) text(names, agent.watch.join(', '));
     },
   };
 }

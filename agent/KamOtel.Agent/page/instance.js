@@ -1,5 +1,5 @@
 // One server: the answer first, then what to do, then the proof.
-import { el, text, attribute, shown, keyed, icon } from './dom.js';
+import { el, text, attribute, shown, keyed, icon, terms } from './dom.js';
 import { badge, ago, bytes, clock, count, fault, number } from './words.js';
 import { treeView, highlight } from './tree.js';
 import { slotsView, holdingsView } from './slots.js';
@@ -193,13 +193,10 @@ function coverageView() {
 
 function factsView() {
   const node = el('dl', { class: 'facts' });
-  const meter = el('meter', { min: 0 });
-  const memory = el('span');
-  const memoryRow = el('div', {}, el('dt', {}, 'Shared memory'), el('dd', {}, meter, memory));
   return {
     node,
-    update({ summary, modules, tlsThreadsMode, tlsBackEnd, sharedMemory: shm }) {
-      const rows = [
+    update({ summary, modules, tlsThreadsMode, tlsBackEnd, sharedMemory }) {
+      terms(node, [
         ['Program', summary.program],
         ['Kamailio', summary.kamailio],
         ['OpenSSL', summary.openssl],
@@ -207,30 +204,15 @@ function factsView() {
         ['TLS by', tlsBackEnd],
         ['Started', summary.started && clock(summary.started)],
         ['Ready', summary.ready && clock(summary.ready)],
-        ['Memory', shm],
-        [`${modules.length} modules`, modules.length ? modules.join(' ') : null],
-      ].filter(([, value]) => value !== null && value !== undefined);
-      keyed(node, rows, ([term]) => (term.endsWith(' modules') ? 'modules' : term), ([term]) => {
-        if (term === 'Memory') return { node: memoryRow, update: ([, now]) => fill(meter, memory, now) };
-        const name = el('dt');
-        const value = el('dd');
-        return { node: el('div', {}, name, value), update: ([title, now]) => (text(name, title), text(value, now)) };
-      });
+        ['Shared memory', memory(sharedMemory)],
+        ['Modules', modules.length ? `${modules.length}: ${modules.join(' ')}` : null],
+      ]);
     },
   };
 }
 
-function fill(meter, words, { size, used, maxUsed, manager }) {
-  const known = size !== null && used !== null;
-  if (shown(meter, known)) {
-    meter.max = size;
-    meter.high = size * 0.9;
-    meter.value = used;
-    attribute(meter, { 'aria-label': 'Shared memory used' });
-  }
-  text(words, [
-    known ? `${bytes(used)} of ${bytes(size)}, ${Math.round((used / size) * 100)} %` : size === null ? 'size not known' : bytes(size),
-    maxUsed !== null && `at most ${bytes(maxUsed)} so far`,
-    manager && `manager ${manager}`,
-  ].filter(Boolean).join(', '));
-}
+const memory = ({ size, used, maxUsed, manager }) => [
+  size === null ? 'size not known' : used === null ? bytes(size) : `${bytes(used)} of ${bytes(size)}, ${Math.round((used / size) * 100)} %`,
+  maxUsed !== null && `at most ${bytes(maxUsed)} so far`,
+  manager && `manager ${manager}`,
+].filter(Boolean).join(', ');

@@ -26,7 +26,7 @@ let scrolled = 0;
 
 const agent = follow({
   fleet(next) {
-    setClock(next.time);
+    setClock(next.time, next.agent.recording !== null);
     agentParts.notices(next.agent);
     facts.update(next.agent);
     fleet.update(next);

@@ -1,5 +1,5 @@
 // The shared slots one by one: what it is, who set it and how, who holds it; and what each process holds at all.
-import { el, text, attribute, shown, keyed } from './dom.js';
+import { el, text, shown, keyed, texts, terms } from './dom.js';
 import { count, ms } from './words.js';
 import { letter, colour } from './tree.js';
 
@@ -42,31 +42,20 @@ function card({ i }) {
       text(holders, count(slot.holders.length, 'holder'));
       text(who, slot.author === null ? `Who set it is not known${slot.whyUnknown ? `: ${slot.whyUnknown}` : '.'}`
         : slot.askedBy && slot.askedBy !== slot.author ? `Set by ${slot.author}, asked by ${slot.askedBy}` : `Set by ${slot.author}`);
-      if (shown(path, slot.path.length))
-        keyed(path, slot.path.map((step, at) => ({ step, at })), ({ at }) => at, () => {
-          const item = el('li');
-          return { node: item, update: ({ step }) => (attribute(item, { class: step === slot.author ? 'author' : null }), text(item, step)) };
-        });
+      if (shown(path, slot.path.length)) texts(path, slot.path, (step) => (step === slot.author ? 'author' : null));
       if (shown(call, slot.pid !== null))
         text(call, `${slot.atMs === null ? '' : `${ms(slot.atMs)} after exec, `}by process ${slot.pid}${slot.tid === slot.pid ? ', in its main thread' : `, in thread ${slot.tid}`}`);
       if (shown(stack, slot.frames.length)) {
         text(framesHead, `Stack, ${count(slot.frames.length, 'frame')}`);
-        keyed(frames, slot.frames.map((frame, at) => ({ frame, at })), ({ at }) => at, () => {
-          const item = el('li');
-          return { node: item, update: ({ frame }) => text(item, frame) };
-        });
+        texts(frames, slot.frames);
       }
-      const rows = [
+      terms(details, [
         ['Key', slot.key],
         ['Points to', slot.value],
         ['In', slot.mapping],
         ['Holders', slot.holders.join(', ')],
         ['Uses seen', slot.uses.length ? slot.uses.map(({ pid, count: n }) => `${pid}: ${n}`).join(', ') : 'none'],
-      ];
-      keyed(details, rows, ([term]) => term, ([term]) => {
-        const value = el('dd');
-        return { node: el('div', {}, el('dt', {}, term), value), update: ([, now]) => text(value, now) };
-      });
+      ]);
     },
   };
 }

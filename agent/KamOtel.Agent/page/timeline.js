@@ -5,8 +5,6 @@ import { count, ms } from './words.js';
 
 /** So many of a kind in a row are folded into one line. */
 const RUN = 5;
-/** A story so short needs no choice of kinds. */
-const SHORT = 16;
 
 const KINDS = {
   exec: ['exec', 'exec'], found: ['found', 'found'], modules: ['initialisation', 'initialisations'], module: ['module', 'modules'],
@@ -21,36 +19,13 @@ const START = new Set(['exec', 'modules', 'module', 'call', 'fork', 'ready']);
 
 /** The story of an instance. */
 export function timelineView() {
-  const hidden = new Set();
-  let last = null;
-  const kinds = el('ul', { class: 'kinds', 'aria-label': 'Kinds of events' });
   const axis = el('div', { class: 'axis', 'aria-hidden': 'true' });
   const rows = el('ol', { class: 'story' });
   const left = el('p', { class: 'quiet' });
-  const node = el('div', { class: 'timeline' }, kinds, axis, rows, left);
+  const node = el('div', { class: 'timeline' }, axis, rows, left);
+  let folds = new Map();
 
-  function toggle(kind) {
-    if (!hidden.delete(kind)) hidden.add(kind);
-    update(last);
-  }
-
-  function update(instance) {
-    last = instance;
-    const { timeline, timelineLeftOut } = instance;
-    const tally = new Map();
-    for (const entry of timeline) tally.set(entry.kind, (tally.get(entry.kind) ?? 0) + 1);
-    if (shown(kinds, timeline.length > SHORT))
-      keyed(kinds, [...tally].map(([kind, n]) => ({ kind, n })), ({ kind }) => kind, ({ kind }) => {
-        const button = el('button', { type: 'button', onclick: () => toggle(kind) });
-        return {
-          node: el('li', {}, button),
-          update({ n }) {
-            text(button, `${n} ${kindWord(kind, n)}`);
-            attribute(button, { 'aria-pressed': !hidden.has(kind) });
-          },
-        };
-      });
-
+  function update({ timeline, timelineLeftOut }) {
     const end = startOf(timeline);
     const step = nice(end / 4);
     const scale = Math.ceil(end / step) * step;
@@ -67,19 +42,36 @@ export function timelineView() {
     });
     node.style.setProperty('--step', `${(step / scale) * 100}%`);
 
-    // An entry has no name of its own: it is the n-th of its kind. Stories only grow.
-    const seen = new Map();
-    const entries = timeline.map((entry) => {
-      const nth = (seen.get(entry.kind) ?? 0) + 1;
-      seen.set(entry.kind, nth);
-      return { entry, key: `${entry.kind} ${nth}` };
-    });
-    keyed(rows, runs(entries.filter(({ entry }) => !hidden.has(entry.kind))), (run) => run[0].key + (run.length > 1 ? ' …' : ''), (run) => (run.length > 1 ? folded() : line()));
+    const all = runs(named(timeline));
+    folds = foldsOf(all, folds);
+    keyed(rows, all, (run) => (run.length > 1 ? folds.get(run[0].key) : run[0].key), (run) => (run.length > 1 ? folded() : line()));
     for (const part of rows.querySelectorAll('.track')) place(part, scale);
     if (shown(left, timelineLeftOut > 0)) text(left, `${count(timelineLeftOut, 'more event was', 'more events were')} left out here; kamotel run --follow tells all.`);
   }
 
   return { node, update };
+}
+
+/** An entry is known by what it tells. Of those that tell the same, by its number among them. */
+function named(timeline) {
+  const seen = new Map();
+  return timeline.map((entry) => {
+    const what = [entry.kind, entry.atMs, entry.pid, entry.module, entry.text].join();
+    seen.set(what, (seen.get(what) ?? 0) + 1);
+    return { entry, key: `${what},${seen.get(what)}` };
+  });
+}
+
+/** The fold of each entry. It grows at one end and loses entries at the other, and stays the same as long as one entry stays. */
+function foldsOf(all, before) {
+  const taken = new Set();
+  const after = new Map();
+  for (const run of all.filter((one) => one.length > 1)) {
+    const fold = run.map(({ key }) => before.get(key)).find((one) => one && !taken.has(one)) ?? `fold of ${run[0].key}`;
+    taken.add(fold);
+    for (const { key } of run) after.set(key, fold);
+  }
+  return after;
 }
 
 /** How long the start took; with what came of it at once, as the verdict. */

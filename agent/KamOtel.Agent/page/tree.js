@@ -5,9 +5,8 @@ import { count } from './words.js';
 /** So many equal workers in a row are one line, until somebody asks. */
 const RUN = 16;
 
-// Units of the drawing; one lane is 1 rem wide and one row 2 rem high, so it grows with the text and nothing is measured.
-const LANE = 16;
-const ROW = 32;
+/** Where a row's middle is in the drawing, below the line of letters. The style sheet says how high a row is, so nothing is measured. */
+const middle = (at) => `calc(2rem + ${at + 0.5} * var(--row))`;
 
 /** What a shared slot is called on this page: A, B, … Z, AA, … */
 export const letter = (i) => (i < 26 ? '' : letter(Math.floor(i / 26) - 1)) + String.fromCharCode(65 + (i % 26));
@@ -41,11 +40,8 @@ export function treeView() {
         if (item.members ? open.has(item.key) : true) walk(item.children);
       }
     })(tops);
-    attribute(drawing, {
-      viewBox: `0 0 ${shared.length * LANE} ${(flat.length + 1) * ROW}`,
-      width: `${shared.length}rem`,
-      height: `${(flat.length + 1) * 2}rem`,
-    });
+    drawing.style.width = `${shared.length}rem`;
+    attribute(node, { 'data-notes': flat.some((item) => notes(item.one)) ? '' : null });
     keyed(lanes, shared.map((slot, i) => ({ slot, i, flat })), ({ i }) => i, lane);
   }
 
@@ -102,8 +98,8 @@ function row(fold) {
   const chips = el('span', { class: 'chips', 'aria-hidden': 'true' });
   const words = el('span');
   holds.append(chips, words);
-  const notes = el('span', { class: 'note' });
-  const node = el('div', { class: 'row' }, what, holds, notes);
+  const note = el('span', { class: 'note' });
+  const node = el('div', { class: 'row' }, what, holds, note);
   return {
     node,
     update({ key, one, members, holds: slots }, unfolded) {
@@ -127,11 +123,13 @@ function row(fold) {
       keyed(chips, slots, (i) => i, (i) => chip(i));
       attribute(words, { class: slots.length ? 'unseen' : null });
       text(words, slots.length ? ` holds shared ${slots.length === 1 ? 'slot' : 'slots'} ${letters.join(', ')}` : holding(one));
-      const extra = [!one.settled && 'still starting', one.otherThreadSlots > 0 && `${count(one.otherThreadSlots, 'slot')} in other threads`].filter(Boolean);
-      text(notes, extra.join(', '));
+      text(note, notes(one));
     },
   };
 }
+
+const notes = (one) =>
+  [!one.settled && 'starting', one.otherThreadSlots > 0 && `${count(one.otherThreadSlots, 'slot')} in other threads`].filter(Boolean).join(', ');
 
 function holding(one) {
   if (one.holding === 'nothing') return 'holds nothing';
@@ -147,20 +145,25 @@ export function chip(i) {
 }
 
 function lane({ i: index }) {
-  const x = index * LANE + LANE / 2;
-  const name = svg('text', { x, y: ROW * 0.66 }, letter(index));
-  const line = svg('path', {});
+  const x = `${index + 0.5}rem`;
+  const name = svg('text', { x, y: '1.3rem' }, letter(index));
+  const line = svg('rect', { x: `${index + 0.42}rem` });
   const dots = svg('g');
   const node = svg('g', { class: 'lane', 'data-slot': letter(index), 'data-holds': letter(index), 'data-colour': colour(index) }, line, dots, name);
   return {
     node,
     update({ flat }) {
-      const y = (at) => (at + 1.5) * ROW;
       const held = flat.flatMap((item, at) => (item.holds.includes(index) ? [{ key: item.key, at, many: Boolean(item.members) }] : []));
-      attribute(line, { d: held.length ? `M${x} ${ROW * 0.8}V${y(held.at(-1).at)}` : '' });
+      line.style.height = held.length ? `calc(${middle(held.at(-1).at)} - 1.6rem)` : '0';
       keyed(dots, held, (dot) => dot.key, () => {
         const circle = svg('circle', { cx: x });
-        return { node: circle, update: (dot) => attribute(circle, { cy: y(dot.at), r: dot.many ? 6.5 : 4.5 }) };
+        return {
+          node: circle,
+          update(dot) {
+            circle.style.cy = middle(dot.at);
+            attribute(circle, { r: dot.many ? 6.5 : 4.5 });
+          },
+        };
       });
     },
   };

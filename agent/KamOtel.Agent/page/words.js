@@ -51,10 +51,12 @@ export function duration(milliseconds) {
   return `${Math.floor(s / 86400)} days`;
 }
 
-// The agent's clock counts, not the phone's.
+// The agent's clock counts, not the phone's. A recording's has stopped: "ago" would tell nothing of it.
 let skew = 0;
-export function setClock(iso) {
+let stopped = false;
+export function setClock(iso, recording) {
   skew = Date.parse(iso) - Date.now();
+  stopped = recording;
 }
 const now = () => Date.now() + skew;
 
@@ -62,7 +64,7 @@ const now = () => Date.now() + skew;
 export function clock(iso) {
   const at = new Date(iso);
   const time = at.toLocaleTimeString('en-GB');
-  return at.toDateString() === new Date(now()).toDateString() ? time : `${at.toLocaleDateString('en-CA')} ${time}`;
+  return !stopped && at.toDateString() === new Date(now()).toDateString() ? time : `${at.toLocaleDateString('en-CA')} ${time}`;
 }
 
 const relative = new Set();
@@ -74,7 +76,7 @@ export function ago(before = '', after = ' ago') {
   return {
     node,
     update(iso) {
-      node.ago = iso ? () => `${before}${duration(now() - Date.parse(iso))}${after}` : () => '';
+      node.ago = () => (!iso ? '' : before + (stopped ? clock(iso) : duration(now() - Date.parse(iso)) + after));
       text(node, node.ago());
       attribute(node, { datetime: iso, title: iso ? clock(iso) : null });
     },
