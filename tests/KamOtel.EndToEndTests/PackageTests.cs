@@ -52,8 +52,8 @@ public sealed partial class PackageTests(DebianPackage package) : IClassFixture<
         string again = await DebianPackage.Build(scratch.Folder, 1, "umask 077; export TZ=Asia/Tokyo LC_ALL=C.UTF-8 HOME=/nonexistent;");
 
         Path.GetFileName(again).ShouldBe(Path.GetFileName(package.Files[0]));
-        (await File.ReadAllBytesAsync(again, TestContext.Current.CancellationToken)).AsSpan()
-            .SequenceEqual(await File.ReadAllBytesAsync(package.Files[0], TestContext.Current.CancellationToken)).ShouldBeTrue();
+        byte[][] both = [await File.ReadAllBytesAsync(package.Files[0], TestContext.Current.CancellationToken), await File.ReadAllBytesAsync(again, TestContext.Current.CancellationToken)];
+        both[0].AsSpan().SequenceEqual(both[1]).ShouldBeTrue();
     }
 
     [Fact]
@@ -80,10 +80,10 @@ public sealed partial class PackageTests(DebianPackage package) : IClassFixture<
         verified.Code.ShouldBe(0, verified.ToString());
         (verified.Output + verified.Errors).ShouldBeEmpty();
 
-        // 2.6 of 10. What is left: it reads other users' processes, loads programs into the kernel, and is on the network.
-        Ended rated = await RunningProgram.Run("systemd-analyze", ["security", "--offline=yes", "--threshold=26", "--no-pager", unit]);
+        // 2.4 of 10. What is left: it reads other users' processes, loads programs into the kernel, and is on the network.
+        Ended rated = await RunningProgram.Run("systemd-analyze", ["security", "--offline=yes", "--threshold=24", "--no-pager", unit]);
         rated.Code.ShouldBe(0, rated.ToString());
-        (await RunningProgram.Run("systemd-analyze", ["security", "--offline=yes", "--threshold=25", "--no-pager", unit]))
+        (await RunningProgram.Run("systemd-analyze", ["security", "--offline=yes", "--threshold=23", "--no-pager", unit]))
             .Code.ShouldNotBe(0, "it is better than the documentation says");
     }
 
@@ -179,7 +179,7 @@ public sealed partial class PackageTests(DebianPackage package) : IClassFixture<
             .ShouldBeGreaterThanOrEqualTo(await Microseconds(machine, Unit, "ActiveEnterTimestampMonotonic"), "the server waits until the probes are attached");
         Samples seen = await Hazard(machine, port);
         seen.Count("kamotel_instance_shared_slot_info", ("target", "kamailio.service"), ("author", "tls")).ShouldBeGreaterThan(0, "probes, copies of stacks and the unwinder work");
-        seen.Sum("kamotel_instance_gaps", ("target", "kamailio.service")).ShouldBe(0);
+        seen.Sum("kamotel_instance_gap", ("target", "kamailio.service")).ShouldBe(0);
         string log = await machine.Log(Unit);
         log.ShouldContain($"probes attached to {libcrypto}");
         log.Split('\n').Where(static line => !line.StartsWith("kamotel: info: ", StringComparison.Ordinal)).ShouldBeEmpty();
