@@ -68,8 +68,9 @@ internal sealed class SystemdMachine : IAsyncDisposable
     /// <summary>A property of a unit, as <c>systemctl show</c> has it.</summary>
     public Task<string> Property(string unit, string name) => Do("systemctl", "show", "--value", "--property", name, unit);
 
-    /// <summary>A unit's log, a line a message.</summary>
-    public Task<string> Log(string unit) => Do("journalctl", "--no-pager", "--output", "cat", "--unit", unit);
+    /// <summary>What a unit logged since it was started last, a line a message.</summary>
+    public async Task<string> Log(string unit) =>
+        await Do("journalctl", "--no-pager", "--quiet", "--output", "cat", $"_SYSTEMD_INVOCATION_ID={await Property(unit, "InvocationID")}");
 
     /// <summary>The files and folders that are there and not on this machine.</summary>
     public async Task<string[]> NewPaths()
