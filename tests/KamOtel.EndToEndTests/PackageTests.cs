@@ -199,7 +199,8 @@ public sealed partial class PackageTests(DebianPackage package) : IClassFixture<
         pid = int.Parse(await machine.Property(Unit, "MainPID"), CultureInfo.InvariantCulture);
         using (new StoppedThread(pid, "watch loop"))
         {
-            await Until.True("systemd to start it anew", async () => await machine.Property(Unit, "NRestarts") == "1" && await machine.Property(Unit, "ActiveState") == "active");
+            await Until.True("systemd to start it anew", async () => await machine.Property(Unit, "NRestarts") == "1" && await machine.Property(Unit, "ActiveState") == "active",
+                state: () => machine.Run("systemctl", "status", Unit).GetAwaiter().GetResult().Output);
         }
         (await machine.Do("journalctl", "--no-pager", "--output", "cat")).ShouldContain($"{Unit}: Watchdog timeout");
         _ = await Hazard(machine, port);

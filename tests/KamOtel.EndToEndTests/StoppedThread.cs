@@ -8,6 +8,8 @@ internal sealed partial class StoppedThread : IDisposable
 {
     private const int Seize = 0x4206;
     private const int Interrupt = 0x4207;
+    private const int NoHang = 1;
+    private const int All = 0x40000000;
 
     private readonly ManualResetEventSlim _release = new();
     private readonly Thread _tracer;
@@ -25,7 +27,10 @@ internal sealed partial class StoppedThread : IDisposable
         _tracer = new Thread(() =>
         {
             error = Trace(Seize, thread) == 0 && Trace(Interrupt, thread) == 0 ? 0 : Marshal.GetLastPInvokeError();
-            _release.Wait();
+            // Without a look at it, its process could not end.
+            while (error == 0 && !_release.Wait(20) && Wait(thread, out _, All | NoHang) >= 0)
+            {
+            }
         });
         _tracer.Start();
         SpinWait.SpinUntil(() => Volatile.Read(ref error) >= 0);
@@ -45,6 +50,9 @@ internal sealed partial class StoppedThread : IDisposable
     }
 
     private static nint Trace(int request, int thread) => Trace(request, thread, 0, 0);
+
+    [LibraryImport("libc", EntryPoint = "waitpid")]
+    private static partial int Wait(int pid, out int status, int options);
 
     [LibraryImport("libc", EntryPoint = "ptrace", SetLastError = true)]
     private static partial nint Trace(int request, int pid, nint address, nint data);
