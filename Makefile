@@ -15,7 +15,7 @@ RUNTIME := $(if $(filter aarch64 arm64,$(shell uname -m)),linux-arm64,linux-x64)
 SOURCES := $(shell find agent bpf \( -name bin -o -name obj \) -prune -o \( -type f -o -type d \) -print 2>/dev/null) \
 	Directory.Build.props Directory.Packages.props global.json
 
-.PHONY: help build man dashboards demo test test-unit test-kernel test-e2e pictures corpus bench fuzz format clean setup-build setup-test
+.PHONY: help build man package dashboards demo test test-unit test-kernel test-e2e pictures corpus bench fuzz format clean setup-build setup-test
 
 help: ## List the commands
 	@sed -n 's/^\([a-z][a-z0-9-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 20
@@ -32,6 +32,10 @@ man: build ## Write the man page and the completions: out/man, out/completions
 	@mkdir -p out/man out/completions
 	@out/kamotel man > out/man/kamotel.1
 	@for shell in bash zsh fish; do out/kamotel completion $$shell > out/completions/kamotel.$$shell; done
+
+package: build ## Make the Debian package: out/kamotel_*.deb
+	@scripts/setup package
+	@packaging/deb/build $(ARGS)
 
 dashboards: setup-build ## Write dashboards and alert rules anew from their source
 	@dotnet build dashboards/KamOtel.Dashboards -c Release -v q --nologo -clp:NoSummary

@@ -32,8 +32,10 @@ internal static partial class AgentHost
             signal.Cancel = true;
             early.Cancel();
         }
+        var manager = ServiceManager.From(Environment.GetEnvironmentVariable, Environment.ProcessId);
         await using WebApplication app = Build(options, story, services =>
         {
+            services.AddSingleton(manager);
             if (recorder is not null)
             {
                 services.AddSingleton(recorder).AddSingleton<IFleetJournal>(recorder).AddHostedService<RecorderService>();
@@ -45,7 +47,6 @@ internal static partial class AgentHost
         {
             Doubtful(logger, warning);
         }
-        var manager = new ServiceManager(Environment.GetEnvironmentVariable("NOTIFY_SOCKET"));
         using CancellationTokenRegistration stopping = app.Lifetime.ApplicationStopping.Register(manager.Stopping);
         try
         {

@@ -9,6 +9,7 @@ internal sealed partial class WatchLoop(
     IFleetSink sink,
     Instruments instruments,
     IHostApplicationLifetime lifetime,
+    ServiceManager manager,
     ILogger<WatchLoop> logger,
     IFleetJournal? journal = null) : IHostedService, IDisposable
 {
@@ -64,6 +65,7 @@ internal sealed partial class WatchLoop(
             while (!_stopping.IsCancellationRequested)
             {
                 _watcher!.Turn();
+                manager.Turned(Environment.TickCount64);
             }
             _watcher!.Finish();
         }

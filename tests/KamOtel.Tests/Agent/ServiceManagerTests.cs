@@ -31,6 +31,45 @@ public sealed class ServiceManagerTests
         }
     }
 
+    [Fact]
+    public void The_watchdog_hears_of_the_loop_in_half_its_time_and_only_when_it_turns()
+    {
+        string name = $"kamotel-watchdog.{Guid.NewGuid():N}";
+        using var socket = new Socket(AddressFamily.Unix, SocketType.Dgram, ProtocolType.Unspecified) { Blocking = false };
+        socket.Bind(new UnixDomainSocketEndPoint($"\0{name}"));
+        ServiceManager manager = Manager(("NOTIFY_SOCKET", $"@{name}"), ("WATCHDOG_USEC", "30000000"), ("WATCHDOG_PID", "7"));
+        var heard = new List<long>();
+        foreach (long now in (long[])[0, 1, 14_999, 15_000, 29_999, 45_000])
+        {
+            manager.Turned(now);
+            if (socket.Available > 0)
+            {
+                Received(socket).ShouldBe("WATCHDOG=1");
+                heard.Add(now);
+            }
+        }
+        heard.ShouldBe([0, 15_000, 45_000]);
+    }
+
+    [Theory]
+    [InlineData(null, null)]
+    [InlineData("", "7")]
+    [InlineData("0", "7")]
+    [InlineData("-1", "7")]
+    [InlineData("soon", "7")]
+    [InlineData("30000000", "8")]
+    public void Without_a_watchdog_of_its_own_it_tells_nothing(string? microseconds, string? pid)
+    {
+        string name = $"kamotel-watchdog.{Guid.NewGuid():N}";
+        using var socket = new Socket(AddressFamily.Unix, SocketType.Dgram, ProtocolType.Unspecified);
+        socket.Bind(new UnixDomainSocketEndPoint($"\0{name}"));
+        Manager(("NOTIFY_SOCKET", $"@{name}"), ("WATCHDOG_USEC", microseconds), ("WATCHDOG_PID", pid)).Turned(0);
+        socket.Available.ShouldBe(0);
+    }
+
+    private static ServiceManager Manager(params (string Name, string? Value)[] variables) =>
+        ServiceManager.From(name => variables.FirstOrDefault(v => v.Name == name).Value, pid: 7);
+
     [Theory]
     [InlineData(null)]
     [InlineData("")]
