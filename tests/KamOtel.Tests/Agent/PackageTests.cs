@@ -9,10 +9,10 @@ public sealed partial class PackageTests
 {
     private static readonly string[] Unit = Lines("packaging/systemd/kamotel.service");
 
-    [GeneratedRegex(@"^#?([A-Z][A-Z_]+)=")]
+    [GeneratedRegex(@"^#?(?<name>[A-Z][A-Z_]+)=")]
     private static partial Regex Variable { get; }
 
-    [GeneratedRegex(@"^( *)// (""[^""]+"":)", RegexOptions.Multiline)]
+    [GeneratedRegex(@"^(?<space> *)// (?<key>""[^""]+"":)", RegexOptions.Multiline)]
     private static partial Regex CommentedSetting { get; }
 
     [Fact]
@@ -56,7 +56,7 @@ public sealed partial class PackageTests
     public void The_settings_of_the_package_change_nothing_until_a_line_is_taken_in_and_then_not_either()
     {
         string shipped = File("packaging/deb/appsettings.json");
-        string all = CommentedSetting.Replace(shipped, "$1$2");
+        string all = CommentedSetting.Replace(shipped, "${space}${key}");
         all.ShouldNotBe(shipped);
         Load(shipped).ShouldBeEquivalentTo(new RunOptions());
         Load(all).ShouldBeEquivalentTo(new RunOptions());
@@ -67,7 +67,7 @@ public sealed partial class PackageTests
     {
         string[] lines = Lines("packaging/deb/kamotel.env");
         lines.ShouldAllBe(static line => line.Length == 0 || line[0] == '#');
-        string[] names = [.. lines.Select(static line => Variable.Match(line)).Where(static m => m.Success).Select(static m => m.Groups[1].Value)];
+        string[] names = [.. lines.Select(static line => Variable.Match(line)).Where(static m => m.Success).Select(static m => m.Groups["name"].Value)];
         names.ShouldNotBeEmpty();
         string guide = File("docs/operations.md");
         names.ShouldAllBe(name => guide.Contains($"`{name}`", StringComparison.Ordinal));
