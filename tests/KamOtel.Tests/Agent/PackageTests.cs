@@ -55,7 +55,7 @@ public sealed partial class PackageTests
     [Fact]
     public void The_settings_of_the_package_change_nothing_until_a_line_is_taken_in_and_then_not_either()
     {
-        string shipped = File("packaging/deb/appsettings.json");
+        string shipped = File("packaging/config/appsettings.json");
         string all = CommentedSetting.Replace(shipped, "${space}${key}");
         all.ShouldNotBe(shipped);
         Load(shipped).ShouldBeEquivalentTo(new RunOptions());
@@ -65,7 +65,7 @@ public sealed partial class PackageTests
     [Fact]
     public void The_environment_of_the_package_is_empty_and_names_what_there_is()
     {
-        string[] lines = Lines("packaging/deb/kamotel.env");
+        string[] lines = Lines("packaging/config/kamotel.env");
         lines.ShouldAllBe(static line => line.Length == 0 || line[0] == '#');
         string[] names = [.. lines.Select(static line => Variable.Match(line)).Where(static m => m.Success).Select(static m => m.Groups["name"].Value)];
         names.ShouldNotBeEmpty();
@@ -80,7 +80,7 @@ public sealed partial class PackageTests
             .SelectMany(static project => XDocument.Load(project).Descendants("PackageReference"))
             .Select(static reference => reference.Attribute("Include")!.Value).Distinct(StringComparer.Ordinal)];
         linked.ShouldNotBeEmpty();
-        string copyright = File("packaging/deb/copyright");
+        string copyright = File("packaging/copyright");
         linked.ShouldAllBe(name => copyright.Contains(name, StringComparison.Ordinal));
     }
 
