@@ -3,16 +3,23 @@ using System.Text.RegularExpressions;
 
 namespace KamOtel.EndToEndTests;
 
-/// <summary>The Debian package of the agent's binary, made once.</summary>
-public sealed class DebianPackage : IAsyncLifetime
+/// <summary>The packages of the agent's binary, made once.</summary>
+public sealed class Packages : IAsyncLifetime
 {
     private readonly Scratch _scratch = new();
 
-    /// <summary>Revision 1 and the next.</summary>
-    public string[] Files { get; private set; } = [];
+    /// <summary>Debian's, revision 1 and the next.</summary>
+    public string[] Debian { get; private set; } = [];
+
+    /// <summary>The RPM.</summary>
+    public string Rpm { get; private set; } = "";
 
     /// <inheritdoc/>
-    public async ValueTask InitializeAsync() => Files = [await Build(_scratch.Folder, 1), await Build(_scratch.Folder, 2)];
+    public async ValueTask InitializeAsync()
+    {
+        Debian = [await Build("deb", _scratch.Folder), await Build("deb", _scratch.Folder, revision: 2)];
+        Rpm = await Build("rpm", _scratch.Folder);
+    }
 
     /// <inheritdoc/>
     public ValueTask DisposeAsync()
@@ -22,13 +29,13 @@ public sealed class DebianPackage : IAsyncLifetime
     }
 
     /// <summary>Makes one; not compressed, which would take the most time.</summary>
-    internal static async Task<string> Build(string folder, int revision, string before = "")
+    internal static async Task<string> Build(string kind, string folder, int revision = 1, string before = "")
     {
         Requirements.Agent();
-        Requirements.Program("dpkg-shlibdeps");
+        Requirements.Program(kind == "deb" ? "dpkg-shlibdeps" : "rpmbuild");
         Ended ended = await RunningProgram.Run(
             "bash",
-            ["-c", $"{before} exec packaging/deb/build --revision {revision} --output \"$0\" --compression none", folder],
+            ["-c", $"{before} exec packaging/{kind}/build --revision {revision} --output \"$0\" --compression none", folder],
             new Dictionary<string, string?> { ["KAMOTEL_BINARY"] = Requirements.Binary });
         ended.Code.ShouldBe(0, ended.ToString());
         ended.Errors.ShouldBeEmpty();
@@ -37,7 +44,7 @@ public sealed class DebianPackage : IAsyncLifetime
 }
 
 /// <summary>The Debian package: what is in it, its life on a machine, and its service in its sandbox.</summary>
-public sealed partial class PackageTests(DebianPackage package) : IClassFixture<DebianPackage>
+public sealed partial class PackageTests(Packages packages) : IClassFixture<Packages>
 {
     private const string Unit = "kamotel.service";
 
@@ -45,15 +52,40 @@ public sealed partial class PackageTests(DebianPackage package) : IClassFixture<
     [GeneratedRegex("^/(var/lib/dpkg|var/cache/man|var/log/dpkg\\.log|etc/\\.pwd\\.lock|etc/(passwd|group|shadow|gshadow)-)(/|$)")]
     private static partial Regex NotThePackages { get; }
 
-    [Fact]
-    public async Task The_same_files_make_the_same_package()
+    [Theory]
+    [InlineData("deb")]
+    [InlineData("rpm")]
+    public async Task The_same_files_make_the_same_package(string kind)
     {
         using var scratch = new Scratch();
-        string again = await DebianPackage.Build(scratch.Folder, 1, "umask 077; export TZ=Asia/Tokyo LC_ALL=C.UTF-8 HOME=/nonexistent;");
+        string first = kind == "deb" ? packages.Debian[0] : packages.Rpm;
+        string again = await Packages.Build(kind, scratch.Folder, before: "umask 077; export TZ=Asia/Tokyo LC_ALL=C.UTF-8 HOME=/nonexistent;");
 
-        Path.GetFileName(again).ShouldBe(Path.GetFileName(package.Files[0]));
-        byte[][] both = [await File.ReadAllBytesAsync(package.Files[0], TestContext.Current.CancellationToken), await File.ReadAllBytesAsync(again, TestContext.Current.CancellationToken)];
+        Path.GetFileName(again).ShouldBe(Path.GetFileName(first));
+        byte[][] both = [await File.ReadAllBytesAsync(first, TestContext.Current.CancellationToken), await File.ReadAllBytesAsync(again, TestContext.Current.CancellationToken)];
         both[0].AsSpan().SequenceEqual(both[1]).ShouldBeTrue();
+    }
+
+    [Fact]
+    public async Task The_rpm_has_the_same_files_and_a_service_that_starts_and_goes_with_it()
+    {
+        await using SystemdMachine machine = await Machine(Scratch.FreePort());
+        string[] debian = await Listed("sh", "-c", $"dpkg-deb --fsys-tarfile {packages.Debian[0]} | tar --list | sed -n 's:^\\.\\(/.*[^/]\\)$:\\1:p'");
+        // Each has what only its own kind knows.
+        debian.Where(static p => !p.Contains("lintian", StringComparison.Ordinal) && !p.EndsWith("changelog.Debian.gz", StringComparison.Ordinal))
+            .Select(static p => p.Replace("/vendor-completions/", "/site-functions/", StringComparison.Ordinal)).Order(StringComparer.Ordinal)
+            .ShouldBe((await Listed("sh", "-c", $"rpm -qlvp {packages.Rpm} | sed -n 's:^-.* /:/:p'")).Where(static p => !p.StartsWith("/usr/share/licenses/", StringComparison.Ordinal)).Order(StringComparer.Ordinal));
+
+        // Debian has what it needs, and rpm does not know.
+        await machine.Do("rpm", "--install", "--nodeps", packages.Rpm);
+        await machine.Do("systemctl", "enable", "--now", Unit);
+        (await machine.Do("systemctl", "is-active", Unit)).ShouldBe("active");
+        int running = int.Parse(await machine.Property(Unit, "MainPID"), CultureInfo.InvariantCulture);
+        await machine.Do("rpm", "--erase", "--nodeps", "kamotel");
+        Proc.Alive(running).ShouldBeFalse();
+        (await machine.NewPaths()).Where(static p => !NotThePackages.IsMatch(p) && !p.StartsWith("/var/lib/rpm", StringComparison.Ordinal)).ShouldBeEmpty();
+
+        async Task<string[]> Listed(string program, params string[] arguments) => (await machine.Do(program, arguments)).Split('\n');
     }
 
     [Fact]
@@ -62,7 +94,7 @@ public sealed partial class PackageTests(DebianPackage package) : IClassFixture<
         Requirements.Program("lintian");
         Ended ended = await RunningProgram.Run(
             "lintian",
-            ["--allow-root", "--fail-on", "error,warning", "--suppress-tags", "uses-no-compression-for-control-tarball,uses-no-compression-for-data-tarball", package.Files[0]]);
+            ["--allow-root", "--fail-on", "error,warning", "--suppress-tags", "uses-no-compression-for-control-tarball,uses-no-compression-for-data-tarball", packages.Debian[0]]);
 
         ended.Code.ShouldBe(0, ended.ToString());
         ended.Output.ShouldBeEmpty();
@@ -73,7 +105,7 @@ public sealed partial class PackageTests(DebianPackage package) : IClassFixture<
     {
         Requirements.Program("systemd-analyze");
         using var scratch = new Scratch();
-        (await RunningProgram.Run("dpkg-deb", ["-x", package.Files[0], scratch.Folder])).Code.ShouldBe(0);
+        (await RunningProgram.Run("dpkg-deb", ["-x", packages.Debian[0], scratch.Folder])).Code.ShouldBe(0);
         // Where its program is.
         string unit = scratch[$"usr/lib/systemd/system/{Unit}"];
         Ended verified = await RunningProgram.Run("systemd-analyze", ["verify", "--man=no", "--recursive-errors=no", $"--root={scratch.Folder}", unit]);
@@ -92,7 +124,7 @@ public sealed partial class PackageTests(DebianPackage package) : IClassFixture<
     {
         await using SystemdMachine machine = await Machine(Scratch.FreePort());
 
-        (await machine.Run("dpkg", "--install", package.Files[0])).Code.ShouldBe(0);
+        (await machine.Run("dpkg", "--install", packages.Debian[0])).Code.ShouldBe(0);
         (await machine.Do("systemctl", "is-active", Unit)).ShouldBe("active");
         (await machine.Do("systemctl", "is-enabled", Unit)).ShouldBe("enabled");
         (await machine.Do("stat", "-c", "%a %U %G", "/etc/kamotel/kamotel.env")).ShouldBe("640 root root");
@@ -109,14 +141,14 @@ public sealed partial class PackageTests(DebianPackage package) : IClassFixture<
         (await machine.Log(Unit)).ShouldContain("info: listening on");
 
         await machine.Do("sed", "-i", "s#// \"logLevel\"#\"logLevel\"#; s#\"information\"#\"warning\"#", "/etc/kamotel/appsettings.json");
-        (await machine.Run("dpkg", "--install", package.Files[1])).Code.ShouldBe(0);
+        (await machine.Run("dpkg", "--install", packages.Debian[1])).Code.ShouldBe(0);
         (await machine.Read("/etc/kamotel/appsettings.json")).ShouldContain("  \"logLevel\": \"warning\",");
         (await machine.Do("systemctl", "is-active", Unit)).ShouldBe("active");
         (await machine.Property(Unit, "MainPID")).ShouldNotBe(first, "it is the new one");
         (await machine.Log(Unit)).ShouldNotContain("info:", customMessage: "it heeds the setting");
 
         await machine.Do("systemctl", "disable", "--now", Unit);
-        (await machine.Run("dpkg", "--install", package.Files[1])).Code.ShouldBe(0);
+        (await machine.Run("dpkg", "--install", packages.Debian[1])).Code.ShouldBe(0);
         (await machine.Run("systemctl", "is-enabled", Unit)).Output.ShouldBe("disabled\n", "who disabled it meant it");
         (await machine.Run("systemctl", "is-active", Unit)).Output.ShouldBe("inactive\n");
         await machine.Do("systemctl", "enable", "--now", Unit);
@@ -138,7 +170,7 @@ public sealed partial class PackageTests(DebianPackage package) : IClassFixture<
     {
         await using SystemdMachine machine = await SystemdMachine.Start(systemd: false);
 
-        Ended installed = await machine.Run("dpkg", "--install", package.Files[0]);
+        Ended installed = await machine.Run("dpkg", "--install", packages.Debian[0]);
         installed.Code.ShouldBe(0, installed.ToString());
         installed.Errors.Split('\n', StringSplitOptions.RemoveEmptyEntries)
             .ShouldAllBe(static line => line.StartsWith("Creating ", StringComparison.Ordinal) || line.StartsWith("Created symlink ", StringComparison.Ordinal));
@@ -165,7 +197,7 @@ public sealed partial class PackageTests(DebianPackage package) : IClassFixture<
             ExecStart=
             ExecStart={string.Join(' ', await server.Command())}
             """);
-        _ = await machine.Do("dpkg", "--install", package.Files[0]);
+        _ = await machine.Do("dpkg", "--install", packages.Debian[0]);
         await Permit(machine);
         await machine.Do("systemctl", "stop", Unit);
 
