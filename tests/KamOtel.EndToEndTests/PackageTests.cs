@@ -77,11 +77,11 @@ public sealed partial class PackageTests(Packages packages) : IClassFixture<Pack
             .ShouldBe((await Listed("sh", "-c", $"rpm -qlvp {packages.Rpm} | sed -n 's:^-.* /:/:p'")).Where(static p => !p.StartsWith("/usr/share/licenses/", StringComparison.Ordinal)).Order(StringComparer.Ordinal));
 
         // Debian has what it needs, and rpm does not know.
-        await machine.Do("rpm", "--install", "--nodeps", packages.Rpm);
+        await machine.Do("rpm", "--dbpath", "/var/lib/rpm", "--install", "--nodeps", packages.Rpm);
         await machine.Do("systemctl", "enable", "--now", Unit);
         (await machine.Do("systemctl", "is-active", Unit)).ShouldBe("active");
         int running = int.Parse(await machine.Property(Unit, "MainPID"), CultureInfo.InvariantCulture);
-        await machine.Do("rpm", "--erase", "--nodeps", "kamotel");
+        await machine.Do("rpm", "--dbpath", "/var/lib/rpm", "--erase", "--nodeps", "kamotel");
         Proc.Alive(running).ShouldBeFalse();
         (await machine.NewPaths()).Where(static p => !NotThePackages.IsMatch(p) && !p.StartsWith("/var/lib/rpm", StringComparison.Ordinal)).ShouldBeEmpty();
 
