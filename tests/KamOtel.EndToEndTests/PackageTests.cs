@@ -52,6 +52,10 @@ public sealed partial class PackageTests(Packages packages) : IClassFixture<Pack
     [GeneratedRegex("^/(var/lib/dpkg|var/cache/man|var/log/dpkg\\.log|etc/\\.pwd\\.lock|etc/(passwd|group|shadow|gshadow)-)(/|$)")]
     private static partial Regex NotThePackages { get; }
 
+    /// <summary>And rpm: its database, and folders that another package of its distributions has.</summary>
+    [GeneratedRegex("^/(var/lib/rpm/|usr/share/licenses$|usr/share/zsh/site-functions$)")]
+    private static partial Regex NorTheRpms { get; }
+
     [Theory]
     [InlineData("deb")]
     [InlineData("rpm")]
@@ -83,7 +87,7 @@ public sealed partial class PackageTests(Packages packages) : IClassFixture<Pack
         int running = int.Parse(await machine.Property(Unit, "MainPID"), CultureInfo.InvariantCulture);
         await machine.Do("rpm", "--dbpath", "/var/lib/rpm", "--erase", "--nodeps", "kamotel");
         Proc.Alive(running).ShouldBeFalse();
-        (await machine.NewPaths()).Where(static p => !NotThePackages.IsMatch(p) && !p.StartsWith("/var/lib/rpm", StringComparison.Ordinal)).ShouldBeEmpty();
+        (await machine.NewPaths()).Where(static p => !NotThePackages.IsMatch(p) && !NorTheRpms.IsMatch(p)).ShouldBeEmpty();
 
         async Task<string[]> Listed(string program, params string[] arguments) => (await machine.Do(program, arguments)).Split('\n');
     }
@@ -244,6 +248,31 @@ public sealed partial class PackageTests(Packages packages) : IClassFixture<Pack
         (await machine.Property(Unit, "ActiveState")).ShouldBe("failed", "what is set wrongly stays wrong: it is not tried again");
         (await machine.Property(Unit, "ExecMainStatus")).ShouldBe("64");
         (await machine.Property("kamailio.service", "ActiveState")).ShouldBe("active");
+    }
+
+    [Fact]
+    public async Task In_the_services_sandbox_the_doctor_finds_that_all_works()
+    {
+        const string Doctor = "kamotel-doctor.service";
+        await using SystemdMachine machine = await Machine(Scratch.FreePort());
+        _ = await machine.Do("dpkg", "--install", packages.Debian[0]);
+        await Permit(machine);
+        string[] notADaemons = ["Type=", "NotifyAccess=", "Restart", "Watchdog", "EnvironmentFile=", "ExecStart="];
+        string[] unit = (await machine.Read($"/usr/lib/systemd/system/{Unit}")).Split('\n');
+        string[] sandbox = [.. unit.Where(line => !notADaemons.Any(line.StartsWith)), "[Service]", "Type=oneshot", "ExecStart=kamotel doctor --listen 127.0.0.1:0"];
+        await machine.Write($"/run/units/{Doctor}", string.Join('\n', sandbox));
+        await machine.Do("sh", "-c", $"! test -d /etc/systemd/system/{Unit}.d || cp -r /etc/systemd/system/{Unit}.d /etc/systemd/system/{Doctor}.d");
+        await machine.Do("systemctl", "daemon-reload");
+
+        _ = await machine.Run("systemctl", "start", Doctor);
+        string said = await machine.Log(Doctor);
+        (await machine.Property(Doctor, "ExecMainStatus")).ShouldBe("0", said);
+        said.ShouldStartWith("All of kamotel works here.");
+
+        // And it would tell.
+        await machine.Write($"/run/units/{Doctor}.d/blind.conf", "[Service]\nPrivateUsers=yes\n");
+        await machine.Do("systemctl", "daemon-reload");
+        (await machine.Run("systemctl", "start", Doctor)).Code.ShouldNotBe(0, await machine.Log(Doctor));
     }
 
     private static async Task<SystemdMachine> Machine(int port)
