@@ -179,8 +179,15 @@ public sealed partial class PackageTests(Packages packages) : IClassFixture<Pack
         installed.Errors.Split('\n', StringSplitOptions.RemoveEmptyEntries)
             .ShouldAllBe(static line => line.StartsWith("Creating ", StringComparison.Ordinal) || line.StartsWith("Created symlink ", StringComparison.Ordinal));
         (await machine.Do("kamotel", "--version")).ShouldNotBeEmpty();
+        if (OperatingSystem.IsOSPlatformVersionAtLeast("Linux", 6, 6))
+        {
+            installed.Output.ShouldNotContain("CAP_SYS_ADMIN");
+        }
         (await machine.Run("dpkg", "--purge", "kamotel")).Errors.ShouldBeEmpty();
         (await machine.NewPaths()).Where(static p => !NotThePackages.IsMatch(p)).ShouldBeEmpty();
+
+        // By its number another, older kernel.
+        (await machine.Do("setarch", "--uname-2.6", "dpkg", "--install", packages.Debian[0])).ShouldContain("CAP_SYS_ADMIN");
     }
 
     [Fact]
