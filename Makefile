@@ -33,9 +33,10 @@ man: build ## Write the man page and the completions: out/man, out/completions
 	@out/kamotel man > out/man/kamotel.1
 	@for shell in bash zsh fish; do out/kamotel completion $$shell > out/completions/kamotel.$$shell; done
 
-package: build ## Make the Debian package: out/kamotel_*.deb
+package: build ## Make the Debian package and the RPM: out/kamotel*.deb, out/kamotel*.rpm
 	@scripts/setup package
 	@packaging/deb/build $(ARGS)
+	@packaging/rpm/build $(ARGS)
 
 dashboards: setup-build ## Write dashboards and alert rules anew from their source
 	@dotnet build dashboards/KamOtel.Dashboards -c Release -v q --nologo -clp:NoSummary

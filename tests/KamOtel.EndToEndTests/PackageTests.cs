@@ -3,16 +3,23 @@ using System.Text.RegularExpressions;
 
 namespace KamOtel.EndToEndTests;
 
-/// <summary>The Debian package of the agent's binary, made once.</summary>
-public sealed class DebianPackage : IAsyncLifetime
+/// <summary>The packages of the agent's binary, made once.</summary>
+public sealed class Packages : IAsyncLifetime
 {
     private readonly Scratch _scratch = new();
 
-    /// <summary>Revision 1 and the next.</summary>
-    public string[] Files { get; private set; } = [];
+    /// <summary>Debian's, revision 1 and the next.</summary>
+    public string[] Debian { get; private set; } = [];
+
+    /// <summary>The RPM.</summary>
+    public string Rpm { get; private set; } = "";
 
     /// <inheritdoc/>
-    public async ValueTask InitializeAsync() => Files = [await Build(_scratch.Folder, 1), await Build(_scratch.Folder, 2)];
+    public async ValueTask InitializeAsync()
+    {
+        Debian = [await Build("deb", _scratch.Folder), await Build("deb", _scratch.Folder, revision: 2)];
+        Rpm = await Build("rpm", _scratch.Folder);
+    }
 
     /// <inheritdoc/>
     public ValueTask DisposeAsync()
@@ -22,13 +29,13 @@ public sealed class DebianPackage : IAsyncLifetime
     }
 
     /// <summary>Makes one; not compressed, which would take the most time.</summary>
-    internal static async Task<string> Build(string folder, int revision, string before = "")
+    internal static async Task<string> Build(string kind, string folder, int revision = 1, string before = "")
     {
         Requirements.Agent();
-        Requirements.Program("dpkg-shlibdeps");
+        Requirements.Program(kind == "deb" ? "dpkg-shlibdeps" : "rpmbuild");
         Ended ended = await RunningProgram.Run(
             "bash",
-            ["-c", $"{before} exec packaging/deb/build --revision {revision} --output \"$0\" --compression none", folder],
+            ["-c", $"{before} exec packaging/{kind}/build --revision {revision} --output \"$0\" --compression none", folder],
             new Dictionary<string, string?> { ["KAMOTEL_BINARY"] = Requirements.Binary });
         ended.Code.ShouldBe(0, ended.ToString());
         ended.Errors.ShouldBeEmpty();
@@ -37,7 +44,7 @@ public sealed class DebianPackage : IAsyncLifetime
 }
 
 /// <summary>The Debian package: what is in it, its life on a machine, and its service in its sandbox.</summary>
-public sealed partial class PackageTests(DebianPackage package) : IClassFixture<DebianPackage>
+public sealed partial class PackageTests(Packages packages) : IClassFixture<Packages>
 {
     private const string Unit = "kamotel.service";
 
@@ -45,15 +52,44 @@ public sealed partial class PackageTests(DebianPackage package) : IClassFixture<
     [GeneratedRegex("^/(var/lib/dpkg|var/cache/man|var/log/dpkg\\.log|etc/\\.pwd\\.lock|etc/(passwd|group|shadow|gshadow)-)(/|$)")]
     private static partial Regex NotThePackages { get; }
 
-    [Fact]
-    public async Task The_same_files_make_the_same_package()
+    /// <summary>And rpm: its database, and folders that another package of its distributions has.</summary>
+    [GeneratedRegex("^/(var/lib/rpm/|usr/share/licenses$|usr/share/zsh/site-functions$)")]
+    private static partial Regex NorTheRpms { get; }
+
+    [Theory]
+    [InlineData("deb")]
+    [InlineData("rpm")]
+    public async Task The_same_files_make_the_same_package(string kind)
     {
         using var scratch = new Scratch();
-        string again = await DebianPackage.Build(scratch.Folder, 1, "umask 077; export TZ=Asia/Tokyo LC_ALL=C.UTF-8 HOME=/nonexistent;");
+        string first = kind == "deb" ? packages.Debian[0] : packages.Rpm;
+        string again = await Packages.Build(kind, scratch.Folder, before: "umask 077; export TZ=Asia/Tokyo LC_ALL=C.UTF-8 HOME=/nonexistent;");
 
-        Path.GetFileName(again).ShouldBe(Path.GetFileName(package.Files[0]));
-        byte[][] both = [await File.ReadAllBytesAsync(package.Files[0], TestContext.Current.CancellationToken), await File.ReadAllBytesAsync(again, TestContext.Current.CancellationToken)];
+        Path.GetFileName(again).ShouldBe(Path.GetFileName(first));
+        byte[][] both = [await File.ReadAllBytesAsync(first, TestContext.Current.CancellationToken), await File.ReadAllBytesAsync(again, TestContext.Current.CancellationToken)];
         both[0].AsSpan().SequenceEqual(both[1]).ShouldBeTrue();
+    }
+
+    [Fact]
+    public async Task The_rpm_has_the_same_files_and_a_service_that_starts_and_goes_with_it()
+    {
+        await using SystemdMachine machine = await Machine(Scratch.FreePort());
+        string[] debian = await Listed("sh", "-c", $"dpkg-deb --fsys-tarfile {packages.Debian[0]} | tar --list | sed -n 's:^\\.\\(/.*[^/]\\)$:\\1:p'");
+        // Each has what only its own kind knows.
+        debian.Where(static p => !p.Contains("lintian", StringComparison.Ordinal) && !p.EndsWith("changelog.Debian.gz", StringComparison.Ordinal))
+            .Select(static p => p.Replace("/vendor-completions/", "/site-functions/", StringComparison.Ordinal)).Order(StringComparer.Ordinal)
+            .ShouldBe((await Listed("sh", "-c", $"rpm -qlvp {packages.Rpm} | sed -n 's:^-.* /:/:p'")).Where(static p => !p.StartsWith("/usr/share/licenses/", StringComparison.Ordinal)).Order(StringComparer.Ordinal));
+
+        // Debian has what it needs, and rpm does not know.
+        await machine.Do("rpm", "--dbpath", "/var/lib/rpm", "--install", "--nodeps", packages.Rpm);
+        await machine.Do("systemctl", "enable", "--now", Unit);
+        (await machine.Do("systemctl", "is-active", Unit)).ShouldBe("active");
+        int running = int.Parse(await machine.Property(Unit, "MainPID"), CultureInfo.InvariantCulture);
+        await machine.Do("rpm", "--dbpath", "/var/lib/rpm", "--erase", "--nodeps", "kamotel");
+        Proc.Alive(running).ShouldBeFalse();
+        (await machine.NewPaths()).Where(static p => !NotThePackages.IsMatch(p) && !NorTheRpms.IsMatch(p)).ShouldBeEmpty();
+
+        async Task<string[]> Listed(string program, params string[] arguments) => (await machine.Do(program, arguments)).Split('\n');
     }
 
     [Fact]
@@ -62,7 +98,7 @@ public sealed partial class PackageTests(DebianPackage package) : IClassFixture<
         Requirements.Program("lintian");
         Ended ended = await RunningProgram.Run(
             "lintian",
-            ["--allow-root", "--fail-on", "error,warning", "--suppress-tags", "uses-no-compression-for-control-tarball,uses-no-compression-for-data-tarball", package.Files[0]]);
+            ["--allow-root", "--fail-on", "error,warning", "--suppress-tags", "uses-no-compression-for-control-tarball,uses-no-compression-for-data-tarball", packages.Debian[0]]);
 
         ended.Code.ShouldBe(0, ended.ToString());
         ended.Output.ShouldBeEmpty();
@@ -73,7 +109,7 @@ public sealed partial class PackageTests(DebianPackage package) : IClassFixture<
     {
         Requirements.Program("systemd-analyze");
         using var scratch = new Scratch();
-        (await RunningProgram.Run("dpkg-deb", ["-x", package.Files[0], scratch.Folder])).Code.ShouldBe(0);
+        (await RunningProgram.Run("dpkg-deb", ["-x", packages.Debian[0], scratch.Folder])).Code.ShouldBe(0);
         // Where its program is.
         string unit = scratch[$"usr/lib/systemd/system/{Unit}"];
         Ended verified = await RunningProgram.Run("systemd-analyze", ["verify", "--man=no", "--recursive-errors=no", $"--root={scratch.Folder}", unit]);
@@ -92,7 +128,7 @@ public sealed partial class PackageTests(DebianPackage package) : IClassFixture<
     {
         await using SystemdMachine machine = await Machine(Scratch.FreePort());
 
-        (await machine.Run("dpkg", "--install", package.Files[0])).Code.ShouldBe(0);
+        (await machine.Run("dpkg", "--install", packages.Debian[0])).Code.ShouldBe(0);
         (await machine.Do("systemctl", "is-active", Unit)).ShouldBe("active");
         (await machine.Do("systemctl", "is-enabled", Unit)).ShouldBe("enabled");
         (await machine.Do("stat", "-c", "%a %U %G", "/etc/kamotel/kamotel.env")).ShouldBe("640 root root");
@@ -109,14 +145,14 @@ public sealed partial class PackageTests(DebianPackage package) : IClassFixture<
         (await machine.Log(Unit)).ShouldContain("info: listening on");
 
         await machine.Do("sed", "-i", "s#// \"logLevel\"#\"logLevel\"#; s#\"information\"#\"warning\"#", "/etc/kamotel/appsettings.json");
-        (await machine.Run("dpkg", "--install", package.Files[1])).Code.ShouldBe(0);
+        (await machine.Run("dpkg", "--install", packages.Debian[1])).Code.ShouldBe(0);
         (await machine.Read("/etc/kamotel/appsettings.json")).ShouldContain("  \"logLevel\": \"warning\",");
         (await machine.Do("systemctl", "is-active", Unit)).ShouldBe("active");
         (await machine.Property(Unit, "MainPID")).ShouldNotBe(first, "it is the new one");
         (await machine.Log(Unit)).ShouldNotContain("info:", customMessage: "it heeds the setting");
 
         await machine.Do("systemctl", "disable", "--now", Unit);
-        (await machine.Run("dpkg", "--install", package.Files[1])).Code.ShouldBe(0);
+        (await machine.Run("dpkg", "--install", packages.Debian[1])).Code.ShouldBe(0);
         (await machine.Run("systemctl", "is-enabled", Unit)).Output.ShouldBe("disabled\n", "who disabled it meant it");
         (await machine.Run("systemctl", "is-active", Unit)).Output.ShouldBe("inactive\n");
         await machine.Do("systemctl", "enable", "--now", Unit);
@@ -138,13 +174,20 @@ public sealed partial class PackageTests(DebianPackage package) : IClassFixture<
     {
         await using SystemdMachine machine = await SystemdMachine.Start(systemd: false);
 
-        Ended installed = await machine.Run("dpkg", "--install", package.Files[0]);
+        Ended installed = await machine.Run("dpkg", "--install", packages.Debian[0]);
         installed.Code.ShouldBe(0, installed.ToString());
         installed.Errors.Split('\n', StringSplitOptions.RemoveEmptyEntries)
             .ShouldAllBe(static line => line.StartsWith("Creating ", StringComparison.Ordinal) || line.StartsWith("Created symlink ", StringComparison.Ordinal));
         (await machine.Do("kamotel", "--version")).ShouldNotBeEmpty();
+        if (OperatingSystem.IsOSPlatformVersionAtLeast("Linux", 6, 6))
+        {
+            installed.Output.ShouldNotContain("CAP_SYS_ADMIN");
+        }
         (await machine.Run("dpkg", "--purge", "kamotel")).Errors.ShouldBeEmpty();
         (await machine.NewPaths()).Where(static p => !NotThePackages.IsMatch(p)).ShouldBeEmpty();
+
+        // By its number another, older kernel.
+        (await machine.Do("setarch", "--uname-2.6", "dpkg", "--install", packages.Debian[0])).ShouldContain("CAP_SYS_ADMIN");
     }
 
     [Fact]
@@ -165,7 +208,7 @@ public sealed partial class PackageTests(DebianPackage package) : IClassFixture<
             ExecStart=
             ExecStart={string.Join(' ', await server.Command())}
             """);
-        _ = await machine.Do("dpkg", "--install", package.Files[0]);
+        _ = await machine.Do("dpkg", "--install", packages.Debian[0]);
         await Permit(machine);
         await machine.Do("systemctl", "stop", Unit);
 
@@ -193,16 +236,18 @@ public sealed partial class PackageTests(DebianPackage package) : IClassFixture<
         await HasNoMoreThanItsUnitSays(machine, pid);
 
         // Its loop hangs; everything else of it works.
-        await machine.Write($"/run/units/{Unit}.d/watchdog.conf", "[Service]\nWatchdogSec=4\nRestartSec=100ms\n");
+        await machine.Write($"/run/units/{Unit}.d/watchdog.conf", "[Service]\nWatchdogSec=4\nRestartSec=1\n");
         await machine.Do("systemctl", "daemon-reload");
         await machine.Do("systemctl", "restart", Unit);
         pid = int.Parse(await machine.Property(Unit, "MainPID"), CultureInfo.InvariantCulture);
         using (new StoppedThread(pid, "watch loop"))
         {
-            await Until.True("systemd to start it anew", async () => await machine.Property(Unit, "NRestarts") == "1" && await machine.Property(Unit, "ActiveState") == "active",
-                state: () => machine.Run("systemctl", "status", Unit).GetAwaiter().GetResult().Output);
+            await Until.True("the watchdog", async () => await machine.Property(Unit, "Result") == "watchdog", state: () => machine.Run("systemctl", "status", Unit).GetAwaiter().GetResult().Output);
         }
-        (await machine.Do("journalctl", "--no-pager", "--output", "cat")).ShouldContain($"{Unit}: Watchdog timeout");
+        await Until.True(
+            "systemd to start it anew",
+            async () => await machine.Property(Unit, "ActiveState") == "active" && await machine.Property(Unit, "NRestarts") == "1",
+            state: () => machine.Run("systemctl", "status", Unit).GetAwaiter().GetResult().Output);
         _ = await Hazard(machine, port);
 
         await machine.Write("/etc/kamotel/kamotel.env", "KAMOTEL_LISTEN=nowhere\n");
@@ -210,6 +255,31 @@ public sealed partial class PackageTests(DebianPackage package) : IClassFixture<
         (await machine.Property(Unit, "ActiveState")).ShouldBe("failed", "what is set wrongly stays wrong: it is not tried again");
         (await machine.Property(Unit, "ExecMainStatus")).ShouldBe("64");
         (await machine.Property("kamailio.service", "ActiveState")).ShouldBe("active");
+    }
+
+    [Fact]
+    public async Task In_the_services_sandbox_the_doctor_finds_that_all_works()
+    {
+        const string Doctor = "kamotel-doctor.service";
+        await using SystemdMachine machine = await Machine(Scratch.FreePort());
+        _ = await machine.Do("dpkg", "--install", packages.Debian[0]);
+        await Permit(machine);
+        string[] notADaemons = ["Type=", "NotifyAccess=", "Restart", "Watchdog", "EnvironmentFile=", "ExecStart="];
+        string[] unit = (await machine.Read($"/usr/lib/systemd/system/{Unit}")).Split('\n');
+        string[] sandbox = [.. unit.Where(line => !notADaemons.Any(line.StartsWith)), "[Service]", "Type=oneshot", "ExecStart=kamotel doctor --listen 127.0.0.1:0"];
+        await machine.Write($"/run/units/{Doctor}", string.Join('\n', sandbox));
+        await machine.Do("sh", "-c", $"! test -d /etc/systemd/system/{Unit}.d || cp -r /etc/systemd/system/{Unit}.d /etc/systemd/system/{Doctor}.d");
+        await machine.Do("systemctl", "daemon-reload");
+
+        _ = await machine.Run("systemctl", "start", Doctor);
+        string said = await machine.Log(Doctor);
+        (await machine.Property(Doctor, "ExecMainStatus")).ShouldBe("0", said);
+        said.ShouldStartWith("All of kamotel works here.");
+
+        // And it would tell.
+        await machine.Write($"/run/units/{Doctor}.d/blind.conf", "[Service]\nPrivateUsers=yes\n");
+        await machine.Do("systemctl", "daemon-reload");
+        (await machine.Run("systemctl", "start", Doctor)).Code.ShouldNotBe(0, await machine.Log(Doctor));
     }
 
     private static async Task<SystemdMachine> Machine(int port)

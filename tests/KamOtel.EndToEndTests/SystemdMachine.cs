@@ -34,11 +34,6 @@ internal sealed class SystemdMachine : IAsyncDisposable
                     return up.Code == 0 && (await File.ReadAllTextAsync($"/proc/{machine._process.Pid}/comm")).Trim() == (systemd ? "systemd" : "sleep");
                 },
                 state: machine._process.ToString);
-            if (systemd)
-            {
-                // It began before there was a journal.
-                _ = await machine.Do("systemctl", "log-target", "journal");
-            }
             return machine;
         }
         catch

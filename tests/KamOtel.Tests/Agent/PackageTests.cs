@@ -9,10 +9,10 @@ public sealed partial class PackageTests
 {
     private static readonly string[] Unit = Lines("packaging/systemd/kamotel.service");
 
-    [GeneratedRegex(@"^#?([A-Z][A-Z_]+)=")]
+    [GeneratedRegex(@"^#?(?<name>[A-Z][A-Z_]+)=")]
     private static partial Regex Variable { get; }
 
-    [GeneratedRegex(@"^( *)// (""[^""]+"":)", RegexOptions.Multiline)]
+    [GeneratedRegex(@"^(?<space> *)// (?<key>""[^""]+"":)", RegexOptions.Multiline)]
     private static partial Regex CommentedSetting { get; }
 
     [Fact]
@@ -55,8 +55,8 @@ public sealed partial class PackageTests
     [Fact]
     public void The_settings_of_the_package_change_nothing_until_a_line_is_taken_in_and_then_not_either()
     {
-        string shipped = File("packaging/deb/appsettings.json");
-        string all = CommentedSetting.Replace(shipped, "$1$2");
+        string shipped = File("packaging/config/appsettings.json");
+        string all = CommentedSetting.Replace(shipped, "${space}${key}");
         all.ShouldNotBe(shipped);
         Load(shipped).ShouldBeEquivalentTo(new RunOptions());
         Load(all).ShouldBeEquivalentTo(new RunOptions());
@@ -65,9 +65,9 @@ public sealed partial class PackageTests
     [Fact]
     public void The_environment_of_the_package_is_empty_and_names_what_there_is()
     {
-        string[] lines = Lines("packaging/deb/kamotel.env");
+        string[] lines = Lines("packaging/config/kamotel.env");
         lines.ShouldAllBe(static line => line.Length == 0 || line[0] == '#');
-        string[] names = [.. lines.Select(static line => Variable.Match(line)).Where(static m => m.Success).Select(static m => m.Groups[1].Value)];
+        string[] names = [.. lines.Select(static line => Variable.Match(line)).Where(static m => m.Success).Select(static m => m.Groups["name"].Value)];
         names.ShouldNotBeEmpty();
         string guide = File("docs/operations.md");
         names.ShouldAllBe(name => guide.Contains($"`{name}`", StringComparison.Ordinal));
@@ -80,7 +80,7 @@ public sealed partial class PackageTests
             .SelectMany(static project => XDocument.Load(project).Descendants("PackageReference"))
             .Select(static reference => reference.Attribute("Include")!.Value).Distinct(StringComparer.Ordinal)];
         linked.ShouldNotBeEmpty();
-        string copyright = File("packaging/deb/copyright");
+        string copyright = File("packaging/copyright");
         linked.ShouldAllBe(name => copyright.Contains(name, StringComparison.Ordinal));
     }
 
