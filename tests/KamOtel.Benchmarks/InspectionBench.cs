@@ -45,7 +45,7 @@ internal static class InspectionBench
             var inspector = new Inspector(kernel, proc, times.Add, NullLogger.Instance);
             // An instance that changed wants to be inspected at once, each time.
             var fleet = new Fleet(new FleetOptions { SettleNs = 1, InspectEveryNs = 1 }, SilentSink.Instance);
-            new RunningServers(kernel, proc, [name], NullLogger.Instance).Find((observation, named) => fleet.Observe(in observation, named));
+            new RunningServers(kernel, proc, [name], NullLogger.Instance).Find((observation, found) => fleet.Observe(in observation, found?.Target, found?.Container));
             while (times.Count < Passes)
             {
                 _ = inspector.Inspect(fleet, fleet.NextInspectionNs ?? BootClock.NowNs);
