@@ -31,6 +31,47 @@ public sealed class PrivilegeTests
     }
 
     [Fact]
+    public async Task Root_keeps_what_the_guide_lists_in_every_thread_and_can_get_no_more()
+    {
+        await using AgentProcess agent = await AgentProcess.Start(null, "--watch", ServerName.New());
+        string[] threads = Directory.GetDirectories($"/proc/{agent.Pid}/task");
+        threads.Length.ShouldBeGreaterThan(3);
+        IEnumerable<string> listed = OperatingSystem.IsOSPlatformVersionAtLeast("Linux", 6, 6) ? SecurityGuide.Capabilities : SecurityGuide.CapabilitiesOfOlderKernels;
+        foreach (string thread in threads)
+        {
+            foreach (string set in new[] { "CapPrm", "CapEff", "CapBnd" })
+            {
+                Held(File.ReadLines($"{thread}/status"), set).ShouldBe(listed.Order(StringComparer.Ordinal), $"{set} of {thread}");
+            }
+            Held(File.ReadLines($"{thread}/status"), "CapInh").ShouldBeEmpty();
+            File.ReadLines($"{thread}/status").ShouldContain("NoNewPrivs:\t1");
+        }
+        File.ReadAllText($"/proc/{agent.Pid}/comm").Trim().ShouldBe(Path.GetFileName(Requirements.Binary));
+    }
+
+    [Fact]
+    public async Task A_port_below_1024_takes_one_more()
+    {
+        Requirements.Bpf();
+        int port = FreeLowPort();
+        await using RunningProgram agent = RunningProgram.Start(Requirements.Binary, ["run", "--watch", ServerName.New(), "--listen", $"127.0.0.1:{port}"]);
+        await Until.True("the agent to listen", () => agent.Errors.Contains($"listening on http://127.0.0.1:{port}", StringComparison.Ordinal), state: agent.ToString);
+        Held(File.ReadLines($"/proc/{agent.Pid}/status"), "CapEff").ShouldContain("CAP_NET_BIND_SERVICE");
+    }
+
+    [Fact]
+    public async Task A_server_that_is_checked_keeps_all_that_it_would_have()
+    {
+        Requirements.Bpf();
+        Ended ended = await RunningProgram.Run(Requirements.Binary, ["check", "--settle", "0.1", "--for", "0s", "--", "cat", "/proc/self/status"]);
+        foreach (string set in new[] { "CapPrm", "CapBnd" })
+        {
+            Held(ended.Output.Split('\n'), set).ShouldBe(Held(File.ReadLines("/proc/self/status"), set), ended.ToString());
+        }
+        ended.Output.ShouldContain("NoNewPrivs:\t0");
+    }
+
+    [Fact]
     public async Task Ready_means_that_a_probe_could_be_attached()
     {
         using Scratch scratch = Require();
@@ -60,6 +101,41 @@ public sealed class PrivilegeTests
         _ = await Answer(client, agent);
 
         processes.Sum(pid => agent.Errors.Split($"mapped by process {pid},").Length - 1).ShouldBe(1, agent.ToString());
+    }
+
+    /// <summary>The names of a set in a file like /proc/PID/status, in order; a number for what is not among those that matter here.</summary>
+    private static string[] Held(IEnumerable<string> status, string set)
+    {
+        ulong mask = Convert.ToUInt64(status.First(line => line.StartsWith(set + ":", StringComparison.Ordinal)).Split('\t')[1], 16);
+        return [.. Enumerable.Range(0, 64).Where(bit => (mask >> bit & 1) != 0).Select(static bit => bit switch
+        {
+            2 => "CAP_DAC_READ_SEARCH",
+            10 => "CAP_NET_BIND_SERVICE",
+            19 => "CAP_SYS_PTRACE",
+            21 => "CAP_SYS_ADMIN",
+            38 => "CAP_PERFMON",
+            39 => "CAP_BPF",
+            40 => "CAP_CHECKPOINT_RESTORE",
+            _ => $"{bit}",
+        }).Order(StringComparer.Ordinal)];
+    }
+
+    private static int FreeLowPort()
+    {
+        for (int port = 600; port < 1023; port++)
+        {
+            try
+            {
+                using var listener = new System.Net.Sockets.TcpListener(IPAddress.Loopback, port);
+                listener.Start();
+                return port;
+            }
+            catch (System.Net.Sockets.SocketException)
+            {
+                // It is taken.
+            }
+        }
+        throw new InvalidOperationException("no port below 1024 is free");
     }
 
     /// <summary>Where nobody may go in, a copy does.</summary>
