@@ -123,9 +123,9 @@ internal static partial class AgentHost
         AgentState state = app.Services.GetRequiredService<AgentState>();
         ILogger logger = LoggerOf(app);
         access.LogTo(logger);
-        foreach (string warning in access.Warnings())
+        foreach ((string seen, string remedy) in access.Warnings())
         {
-            Doubtful(logger, warning);
+            Doubtful(logger, $"{seen}; {remedy}");
         }
         app.Use(app.Services.GetRequiredService<RequestGuard>().PassAsync);
         Page(app, "/metrics", app.Services.GetRequiredService<MetricsPage>().AnswerAsync);

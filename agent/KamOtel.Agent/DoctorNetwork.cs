@@ -56,7 +56,7 @@ internal sealed class DoctorNetwork(RunOptions options, Func<string, string?> en
             return
             [
                 Finding.Ok("access", seen, "how /metrics and the status page are served, and to whom"),
-                .. access.Warnings().Select(static warning => Finding.Warning("access", warning, "what is served may reach whom it is not for", "see there")),
+                .. access.Warnings().Select(static warning => Finding.Warning("access", warning.Seen, "what is served may reach whom it is not for, or not reach whom it is for", warning.Remedy)),
             ];
         }
     }

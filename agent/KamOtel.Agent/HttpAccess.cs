@@ -67,8 +67,8 @@ internal sealed partial class HttpAccess : IDisposable
         }
     }
 
-    /// <summary>What may not be as it was meant; a sentence each.</summary>
-    public IEnumerable<string> Warnings()
+    /// <summary>What may not be as it was meant, and what to do.</summary>
+    public IEnumerable<(string Seen, string Remedy)> Warnings()
     {
         if (_options.Listen is not { } listen)
         {
@@ -77,23 +77,22 @@ internal sealed partial class HttpAccess : IDisposable
         bool isOpen = !IPAddress.IsLoopback(listen.Address);
         if (isOpen && _passwords is null && _options.TlsClientCa.Length == 0)
         {
-            yield return $"{listen} can be reached from elsewhere, and nobody is asked for a password: whoever reaches it reads the servers' names, versions, modules, processes and verdicts, and where they crashed; set --basic-auth and --tls-certificate, or let a firewall or a NetworkPolicy say who reaches it";
+            yield return (
+                $"{listen} can be reached from elsewhere, and nobody is asked for a password: whoever reaches it reads the servers' names, versions, modules, processes and verdicts, and where they crashed",
+                "set --basic-auth and --tls-certificate, or let a firewall or a NetworkPolicy say who reaches it");
         }
         if (isOpen && _passwords is not null && _certificate is null)
         {
-            yield return $"{listen} can be reached from elsewhere, and passwords come to it in clear text: set --tls-certificate";
+            yield return ($"{listen} can be reached from elsewhere, and passwords come to it in clear text", "set --tls-certificate");
         }
         if (Certificate is { } certificate && DateTime.UtcNow is var now && (now < certificate.NotBefore || now > certificate.NotAfter))
         {
-            yield return $"{_options.TlsCertificate} (--tls-certificate) is valid from {certificate.NotBefore:u} to {certificate.NotAfter:u} only: clients will refuse it; renew it";
+            yield return ($"{_options.TlsCertificate} (--tls-certificate) is valid from {certificate.NotBefore:u} to {certificate.NotAfter:u} only: clients refuse it", "renew it; the agent sees it by itself");
         }
-        if (_certificate is not null && Key(_options).Exposed("the key") is { } key)
+        NamedFile?[] secret = [_certificate is null ? null : Key(_options), _passwords is null ? null : new NamedFile(_options.BasicAuth, "--basic-auth")];
+        foreach (NamedFile file in secret.OfType<NamedFile>().Where(static f => f.IsExposed()))
         {
-            yield return key;
-        }
-        if (_passwords is not null && new NamedFile(_options.BasicAuth, "--basic-auth").Exposed("the hashes of the passwords, which can be guessed from them") is { } hashes)
-        {
-            yield return hashes;
+            yield return ($"every user of this machine can read {file}", $"chmod o-r {file.Path}; in Kubernetes set the volume's defaultMode");
         }
     }
 

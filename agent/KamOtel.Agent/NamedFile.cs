@@ -39,22 +39,19 @@ internal sealed record NamedFile(string Path, string Option)
         }
     }
 
-    /// <summary>Why it should not be as it is: everybody on this machine can read it. Null when they cannot.</summary>
-    /// <param name="what">What it is that they can read.</param>
-    public string? Exposed(string what)
+    /// <summary>Everybody on this machine can read it.</summary>
+    public bool IsExposed()
     {
         try
         {
             using SafeFileHandle file = Open();
 #pragma warning disable CA1416 // There is no KamOtel elsewhere.
-            bool exposed = File.GetUnixFileMode(file).HasFlag(UnixFileMode.OtherRead);
+            return File.GetUnixFileMode(file).HasFlag(UnixFileMode.OtherRead);
 #pragma warning restore CA1416
-            return !exposed ? null
-                : $"{this} can be read by every user of this machine, and is {what}: chmod o-r {Path} (in Kubernetes: defaultMode of the volume)";
         }
         catch (Exception e) when (e is IOException or UnauthorizedAccessException)
         {
-            return null;
+            return false;
         }
     }
 
