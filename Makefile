@@ -15,7 +15,7 @@ RUNTIME := $(if $(filter aarch64 arm64,$(shell uname -m)),linux-arm64,linux-x64)
 SOURCES := $(shell find agent bpf \( -name bin -o -name obj \) -prune -o \( -type f -o -type d \) -print 2>/dev/null) \
 	Directory.Build.props Directory.Packages.props global.json
 
-.PHONY: help build man package dashboards demo test test-unit test-kernel test-e2e pictures corpus bench fuzz format clean setup-build setup-test
+.PHONY: help build image image-root man package dashboards demo test test-unit test-kernel test-e2e pictures corpus bench fuzz format clean setup-build setup-image setup-test
 
 help: ## List the commands
 	@sed -n 's/^\([a-z][a-z0-9-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 20
@@ -27,6 +27,22 @@ out/kamotel: $(SOURCES) | setup-build
 	@dotnet publish agent/KamOtel.Agent -c Release -r $(RUNTIME) -o out/publish -v q
 	@install -m 755 out/publish/kamotel $@.new
 	@mv -f $@.new $@
+
+image: out/kamotel-image.tar ## Write the container image, for podman, Docker, skopeo: out/kamotel-image.tar
+
+# Equal sources give an equal digest: the only time in it is the latest commit's.
+export SOURCE_DATE_EPOCH ?= $(shell git log -1 --format=%ct 2>/dev/null)
+IMAGE_TOOL := packaging/image/KamOtel.Image/bin/Release/net10.0/KamOtel.Image
+
+out/kamotel-image.tar: out/kamotel $(shell find packaging/image -name '*.cs' -not -path '*/obj/*') | setup-image $(IMAGE_TOOL)
+	@$(IMAGE_TOOL) archive out/kamotel $@
+
+image-root: build setup-image $(IMAGE_TOOL) ## Write what is in the image into the empty folder ROOT: for packaging/image/Dockerfile
+	@$(IMAGE_TOOL) root out/kamotel "$(ROOT)"
+
+$(IMAGE_TOOL): $(shell find packaging/image -name '*.cs*' -not -path '*/obj/*')
+	@dotnet build packaging/image/KamOtel.Image -c Release -v q --nologo -clp:NoSummary
+	@touch $@
 
 man: build ## Write the man page and the completions: out/man, out/completions
 	@mkdir -p out/man out/completions
@@ -45,7 +61,7 @@ dashboards: setup-build ## Write dashboards and alert rules anew from their sour
 demo: build ## Watch a real Kamailio start: ARGS='--with db_mysql', ARGS=--once, ARGS=--help
 	@demo/run $(ARGS)
 
-test: build setup-test ## Run all tests: unit, kernel, end to end
+test: build image setup-test ## Run all tests: unit, kernel, end to end
 	@scripts/run-tests unit kernel e2e $(ARGS)
 
 test-unit: setup-build ## Run the unit and property tests: no root, no BPF
@@ -54,7 +70,7 @@ test-unit: setup-build ## Run the unit and property tests: no root, no BPF
 test-kernel: setup-build setup-test ## Run the tests of probes and ring against this kernel (root)
 	@scripts/run-tests kernel $(ARGS)
 
-test-e2e: build setup-test ## Run out/kamotel against real servers (root)
+test-e2e: build image setup-test ## Run out/kamotel against real servers (root)
 	@scripts/run-tests e2e $(ARGS)
 
 pictures: build setup-test ## Take the README's pictures of the status page anew (root)
@@ -78,10 +94,13 @@ format: ## Put C# and C into the repository's format
 
 clean: ## Remove what was built
 	@rm -rf out
-	@find agent dashboards tests -type d \( -name bin -o -name obj \) -prune -exec rm -rf {} +
+	@find agent dashboards packaging tests -type d \( -name bin -o -name obj \) -prune -exec rm -rf {} +
 
 setup-build:
 	@scripts/setup build
+
+setup-image:
+	@scripts/setup image
 
 setup-test:
 	@scripts/setup build test

@@ -44,7 +44,7 @@ public sealed class PrivilegeTests
                 Held(File.ReadLines($"{thread}/status"), set).ShouldBe(listed.Order(StringComparer.Ordinal), $"{set} of {thread}");
             }
             Held(File.ReadLines($"{thread}/status"), "CapInh").ShouldBeEmpty();
-            File.ReadLines($"{thread}/status").ShouldContain("NoNewPrivs:\t1");
+            File.ReadLines($"{thread}/status").Contains("NoNewPrivs:\t1").ShouldBeTrue(thread);
         }
         File.ReadAllText($"/proc/{agent.Pid}/comm").Trim().ShouldBe(Path.GetFileName(Requirements.Binary));
     }

@@ -25,6 +25,9 @@ internal static class Requirements
         Need(File.Exists("/sys/kernel/btf/vmlinux"), "a kernel with BTF (/sys/kernel/btf/vmlinux)");
     }
 
+    /// <summary>The container image of that agent.</summary>
+    public static void Image(string archive) => Need(File.Exists(archive), $"{archive} (make image)");
+
     /// <summary>A program in the search path.</summary>
     public static void Program(string name) => Need(Find(name) is not null, $"the program {name} (scripts/setup test)");
 

@@ -36,6 +36,7 @@ internal sealed record CheckedCommand(
 /// <summary>One server of a scan.</summary>
 internal sealed record ScannedInstance(
     string Target,
+    ScannedContainer? Container,
     int RootPid,
     int Processes,
     string Verdict,
@@ -49,6 +50,9 @@ internal sealed record ScannedInstance(
     ScannedFault[] Faults,
     string[] Advice,
     ScannedCoverage Coverage);
+
+/// <summary>The container of a server.</summary>
+internal sealed record ScannedContainer(string? Id, string? HostName, string? PodUid, string? PodName);
 
 /// <summary>One shared slot of a scan.</summary>
 internal sealed record ScannedSlot(uint Key, string Value, string Mapping, int[] Holders, string? Name, string? Author, string? AskedBy)

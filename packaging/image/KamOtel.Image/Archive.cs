@@ -86,12 +86,16 @@ internal static class Archive
         {
             foreach (ImageFile file in files)
             {
-                writer.WriteEntry(new UstarTarEntry(file.Content is null ? TarEntryType.Directory : TarEntryType.RegularFile, file.Content is null ? $"{file.Path}/" : file.Path)
+                var entry = new UstarTarEntry(file.Content is null ? TarEntryType.Directory : TarEntryType.RegularFile, file.Content is null ? $"{file.Path}/" : file.Path)
                 {
                     Mode = file.Mode,
                     ModificationTime = time,
-                    DataStream = file.Content is null ? null : new MemoryStream(file.Content),
-                });
+                };
+                if (file.Content is not null)
+                {
+                    entry.DataStream = new MemoryStream(file.Content);
+                }
+                writer.WriteEntry(entry);
             }
         }
         return bytes.ToArray();
