@@ -164,7 +164,7 @@ public sealed partial class PackageTests(Packages packages) : IClassFixture<Pack
 
         Ended purged = await machine.Run("dpkg", "--purge", "kamotel");
         purged.Code.ShouldBe(0, purged.ToString());
-        purged.Errors.ShouldBeEmpty();
+        Complaints(purged).ShouldBeEmpty();
         (await machine.NewPaths()).Where(static p => !NotThePackages.IsMatch(p)).ShouldBeEmpty();
         (await machine.Do("getent", "shadow", "kamotel")).ShouldStartWith("kamotel:!*:", customMessage: "nobody logs in as the user that stays");
     }
@@ -176,14 +176,13 @@ public sealed partial class PackageTests(Packages packages) : IClassFixture<Pack
 
         Ended installed = await machine.Run("dpkg", "--install", packages.Debian[0]);
         installed.Code.ShouldBe(0, installed.ToString());
-        installed.Errors.Split('\n', StringSplitOptions.RemoveEmptyEntries)
-            .ShouldAllBe(static line => line.StartsWith("Creating ", StringComparison.Ordinal) || line.StartsWith("Created symlink ", StringComparison.Ordinal));
+        Complaints(installed).ShouldAllBe(static line => line.StartsWith("Creating ", StringComparison.Ordinal) || line.StartsWith("Created symlink ", StringComparison.Ordinal));
         (await machine.Do("kamotel", "--version")).ShouldNotBeEmpty();
         if (OperatingSystem.IsOSPlatformVersionAtLeast("Linux", 6, 6))
         {
             installed.Output.ShouldNotContain("CAP_SYS_ADMIN");
         }
-        (await machine.Run("dpkg", "--purge", "kamotel")).Errors.ShouldBeEmpty();
+        Complaints(await machine.Run("dpkg", "--purge", "kamotel")).ShouldBeEmpty();
         (await machine.NewPaths()).Where(static p => !NotThePackages.IsMatch(p)).ShouldBeEmpty();
 
         // By its number another, older kernel.
@@ -266,21 +265,25 @@ public sealed partial class PackageTests(Packages packages) : IClassFixture<Pack
         await Permit(machine);
         string[] notADaemons = ["Type=", "NotifyAccess=", "Restart", "Watchdog", "EnvironmentFile=", "ExecStart="];
         string[] unit = (await machine.Read($"/usr/lib/systemd/system/{Unit}")).Split('\n');
-        string[] sandbox = [.. unit.Where(line => !notADaemons.Any(line.StartsWith)), "[Service]", "Type=oneshot", "ExecStart=kamotel doctor --listen 127.0.0.1:0"];
+        string[] sandbox = [.. unit.Where(line => !notADaemons.Any(line.StartsWith)), "[Service]", "Type=oneshot", "ExecStart=kamotel doctor --listen 127.0.0.1:0", "StandardOutput=truncate:/run/doctor"];
         await machine.Write($"/run/units/{Doctor}", string.Join('\n', sandbox));
         await machine.Do("sh", "-c", $"! test -d /etc/systemd/system/{Unit}.d || cp -r /etc/systemd/system/{Unit}.d /etc/systemd/system/{Doctor}.d");
         await machine.Do("systemctl", "daemon-reload");
 
         _ = await machine.Run("systemctl", "start", Doctor);
-        string said = await machine.Log(Doctor);
+        string said = await machine.Read("/run/doctor");
         (await machine.Property(Doctor, "ExecMainStatus")).ShouldBe("0", said);
         said.ShouldStartWith("All of kamotel works here.");
 
         // And it would tell.
         await machine.Write($"/run/units/{Doctor}.d/blind.conf", "[Service]\nPrivateUsers=yes\n");
         await machine.Do("systemctl", "daemon-reload");
-        (await machine.Run("systemctl", "start", Doctor)).Code.ShouldNotBe(0, await machine.Log(Doctor));
+        (await machine.Run("systemctl", "start", Doctor)).Code.ShouldNotBe(0, await machine.Read("/run/doctor"));
     }
+
+    /// <summary>What was written to standard error, but for the index of man pages: the machine has that switched off.</summary>
+    private static IEnumerable<string> Complaints(Ended ended) =>
+        ended.Errors.Split('\n', StringSplitOptions.RemoveEmptyEntries).Where(static line => !line.Contains("man-db", StringComparison.Ordinal));
 
     private static async Task<SystemdMachine> Machine(int port)
     {
