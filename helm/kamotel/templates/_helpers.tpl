@@ -1,0 +1,57 @@
+{{/* Name of all objects. */}}
+{{- define "kamotel.fullname" -}}
+{{- if .Values.fullnameOverride }}{{ .Values.fullnameOverride | trunc 52 | trimSuffix "-" }}
+{{- else if contains .Chart.Name .Release.Name }}{{ .Release.Name | trunc 52 | trimSuffix "-" }}
+{{- else }}{{ printf "%s-%s" .Release.Name .Chart.Name | trunc 52 | trimSuffix "-" }}
+{{- end }}
+{{- end }}
+
+{{/* What agents are selected by: never changed, a DaemonSet's selector cannot be. */}}
+{{- define "kamotel.selector" -}}
+app.kubernetes.io/name: kamotel
+app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/component: agent
+{{- end }}
+
+{{/* Labels of all objects. */}}
+{{- define "kamotel.labels" -}}
+helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
+app.kubernetes.io/name: kamotel
+app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
+app.kubernetes.io/managed-by: {{ .Release.Service }}
+{{- end }}
+
+{{- define "kamotel.image" -}}
+{{- $repository := required "image.repository is missing: the name under which you pushed the image of `make image`, such as registry.example.com/kamotel" .Values.image.repository }}
+{{- if .Values.image.digest }}{{ printf "%s@%s" $repository .Values.image.digest }}
+{{- else }}{{ printf "%s:%s" $repository (.Values.image.tag | default .Chart.AppVersion) }}
+{{- end }}
+{{- end }}
+
+{{- define "kamotel.serviceAccount" -}}
+{{ .Values.serviceAccount.name | default (ternary (include "kamotel.fullname" .) "default" .Values.serviceAccount.create) }}
+{{- end }}
+
+{{- define "kamotel.scheme" -}}
+{{ ternary "https" "http" (ne .Values.tls.secret "") }}
+{{- end }}
+
+{{/* An object of values as a block, or nothing when it is empty. */}}
+{{- define "kamotel.block" -}}
+{{- with .value }}{{ $.key }}:
+{{ toYaml . | indent 2 }}
+{{- end }}
+{{- end }}
+
+{{/* Values that contradict each other: each would be silence instead of an alert. */}}
+{{- define "kamotel.check" -}}
+{{- $v := .Values }}
+{{- if and $v.tls.clientCaSecret (not $v.tls.secret) }}{{ fail "tls.clientCaSecret needs tls.secret: certificates of clients are asked for over HTTPS only" }}{{ end }}
+{{- if and $v.monitor.kind $v.basicAuth.secret (not $v.monitor.basicAuth) }}{{ fail "basicAuth.secret: Prometheus would be refused; give monitor.basicAuth the Secret with its name and password" }}{{ end }}
+{{- if and $v.monitor.kind $v.tls.secret (not $v.monitor.tlsConfig) }}{{ fail "tls.secret: Prometheus would not trust the agents; give monitor.tlsConfig a ca and a serverName" }}{{ end }}
+{{- if and $v.monitor.kind $v.tls.clientCaSecret (not (and (hasKey $v.monitor.tlsConfig "cert") (hasKey $v.monitor.tlsConfig "keySecret"))) }}{{ fail "tls.clientCaSecret: Prometheus would be refused; give monitor.tlsConfig a cert and a keySecret" }}{{ end }}
+{{- range $v.extraEnv }}
+{{- if or (hasPrefix "OTEL_EXPORTER_OTLP_ENDPOINT" .name) (eq "KAMOTEL_LISTEN" .name) }}{{ fail (printf "extraEnv: %s has a value of its own (otlp.endpoint, agent.listen)" .name) }}{{ end }}
+{{- end }}
+{{- end }}
