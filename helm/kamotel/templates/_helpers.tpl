@@ -37,11 +37,15 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{ ternary "https" "http" (ne .Values.tls.secret "") }}
 {{- end }}
 
-{{/* An object of values as a block, or nothing when it is empty. */}}
-{{- define "kamotel.block" -}}
-{{- with .value }}{{ $.key }}:
-{{ toYaml . | indent 2 }}
+{{/* Not empty when `helm test` has a drill to run. */}}
+{{- define "kamotel.drills" -}}
+{{- if and .Values.drill.enabled (or (not .Values.basicAuth.secret) .Values.drill.credentialsSecret) (not .Values.tls.clientCaSecret) }}yes{{ end }}
 {{- end }}
+
+{{/* Where an agent's metrics come from, as attributes of the resource. */}}
+{{- define "kamotel.resourceAttributes" -}}
+k8s.node.name=$(NODE_NAME),k8s.namespace.name={{ .Release.Namespace }},k8s.pod.name=$(POD_NAME)
+{{- range $key, $value := .Values.otlp.resourceAttributes }},{{ $key }}={{ $value | urlquery | replace "+" "%20" }}{{ end }}
 {{- end }}
 
 {{/* Values that contradict each other: each would be silence instead of an alert. */}}
