@@ -12,7 +12,8 @@ internal static class ChartReadme
 
         An agent on each node, which watches the Kamailios and OpenSIPSes there, in whatever pod or on the host itself: see
         [how it works](../../docs/how-it-works.md). It takes Helm 3.8 or later and Kubernetes 1.26 or later, nodes with Linux 5.8 or later
-        (6.6 without `security.sysAdmin`) and BTF.
+        (6.6 without `security.sysAdmin`) and BTF. The image is of the architecture that it was made on: where a cluster has two, add `kubernetes.io/arch` to
+        `nodeSelector`.
 
         ```sh
         kubectl create namespace kamotel
