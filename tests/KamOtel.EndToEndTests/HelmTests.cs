@@ -181,6 +181,10 @@ public sealed partial class HelmTests(HelmChart chart) : IClassFixture<HelmChart
 
         Added(HelmValues.Default).ShouldBe(Documented("Linux 6.6 and later"), ignoreOrder: true);
         Added(HelmValues.OldKernel).ShouldBe(Documented("older"), ignoreOrder: true);
+        // OpenShift's constraints, which stand in the guide.
+        Directory.EnumerateFiles(Path.Combine(Requirements.Repository, "docs"), "install*").SelectMany(File.ReadLines)
+            .Where(static line => line.StartsWith("allowedCapabilities:", StringComparison.Ordinal)).ShouldHaveSingleItem()
+            .ShouldBe($"allowedCapabilities: [{string.Join(", ", Added(HelmValues.Default).Select(static c => c["CAP_".Length..]))}]");
 
         string[] Added(HelmValues values) => [.. chart[values].Agent().Items("securityContext/capabilities/add").Select(static c => $"CAP_{c}")];
         string[] Documented(string kernel)
@@ -391,7 +395,7 @@ public sealed partial class HelmTests(HelmChart chart) : IClassFixture<HelmChart
     }
 
     [Fact]
-    public async Task The_drill_runs_beside_an_agent_and_asks_that_one()
+    public void The_drill_runs_beside_an_agent_and_asks_that_one()
     {
         foreach (HelmRendering rendering in chart.Renderings)
         {
@@ -412,10 +416,18 @@ public sealed partial class HelmTests(HelmChart chart) : IClassFixture<HelmChart
             }
         }
         chart[HelmValues.Protected].The("Pod").Items("spec/containers/0/args").Last().ToString().ShouldBe("https://$(AGENT_USER):$(AGENT_PASSWORD)@kamotel-local.voip.svc:9464");
-        // The command is one that the agent has, with these options.
+    }
+
+    [Fact]
+    public async Task The_drill_is_a_command_of_the_agent_with_these_options()
+    {
         Requirements.Agent();
         string help = (await RunningProgram.Run(Requirements.Binary, ["drill", "--help"])).Output;
-        chart[HelmValues.Default].The("Pod").Items("spec/containers/0/args").Select(static a => a.ToString()).Where(static a => a.StartsWith("--", StringComparison.Ordinal)).ShouldAllBe(option => help.Contains(option));
+        string[] arguments = [.. chart[HelmValues.Default].The("Pod").Items("spec/containers/0/args").Select(static a => a.ToString())];
+
+        help.ShouldContain("kamotel drill");
+        arguments[0].ShouldBe("drill");
+        arguments.Where(static a => a.StartsWith("--", StringComparison.Ordinal)).ShouldAllBe(option => help.Contains(option));
     }
 
     [Theory]
