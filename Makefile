@@ -11,11 +11,13 @@ export DOTNET_NOLOGO := 1
 
 RUNTIME := $(if $(filter aarch64 arm64,$(shell uname -m)),linux-arm64,linux-x64)
 
+VERSION := $(shell sed -n 's:.*<VersionPrefix>\(.*\)</VersionPrefix>.*:\1:p' Directory.Build.props)
+
 # Folders count too: a file that went away changes its folder.
 SOURCES := $(shell find agent bpf \( -name bin -o -name obj \) -prune -o \( -type f -o -type d \) -print 2>/dev/null) \
 	Directory.Build.props Directory.Packages.props global.json
 
-.PHONY: help build image image-root man package dashboards demo test test-unit test-kernel test-e2e pictures corpus bench fuzz format clean setup-build setup-image setup-test
+.PHONY: help build image image-root man package dashboards chart demo test test-unit test-kernel test-e2e pictures corpus bench fuzz format clean setup-build setup-image setup-test
 
 help: ## List the commands
 	@sed -n 's/^\([a-z][a-z0-9-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 20
@@ -57,6 +59,9 @@ package: build ## Make the Debian package and the RPM: out/kamotel*.deb, out/kam
 dashboards: setup-build ## Write dashboards and alert rules anew from their source
 	@dotnet build dashboards/KamOtel.Dashboards -c Release -v q --nologo -clp:NoSummary
 	@dashboards/KamOtel.Dashboards/bin/Release/net10.0/KamOtel.Dashboards .
+
+chart: ## Package the Helm chart: out/kamotel-VERSION.tgz
+	@scripts/helm package helm/kamotel --destination out --version $(VERSION) --app-version $(VERSION) | sed 's/.*: //'
 
 demo: build ## Watch a real Kamailio start: ARGS='--with db_mysql', ARGS=--once, ARGS=--help
 	@demo/run $(ARGS)

@@ -10,5 +10,6 @@ internal static class Generated
         PrometheusRules.Plain,
         PrometheusRules.Manifest,
         GrafanaAlerts.File,
+        .. ChartFiles.All,
     ];
 }
