@@ -36,12 +36,12 @@ public sealed class PrivilegeTests
         await using AgentProcess agent = await AgentProcess.Start(null, "--watch", ServerName.New());
         string[] threads = Directory.GetDirectories($"/proc/{agent.Pid}/task");
         threads.Length.ShouldBeGreaterThan(3);
-        IEnumerable<string> listed = OperatingSystem.IsOSPlatformVersionAtLeast("Linux", 6, 6) ? SecurityGuide.Capabilities : SecurityGuide.CapabilitiesOfOlderKernels;
+        string[] listed = [.. (OperatingSystem.IsOSPlatformVersionAtLeast("Linux", 6, 6) ? SecurityGuide.Capabilities : SecurityGuide.CapabilitiesOfOlderKernels).Order(StringComparer.Ordinal)];
         foreach (string thread in threads)
         {
             foreach (string set in new[] { "CapPrm", "CapEff", "CapBnd" })
             {
-                Held(File.ReadLines($"{thread}/status"), set).ShouldBe(listed.Order(StringComparer.Ordinal), $"{set} of {thread}");
+                Held(File.ReadLines($"{thread}/status"), set).ShouldBe(listed, customMessage: $"{set} of {thread}");
             }
             Held(File.ReadLines($"{thread}/status"), "CapInh").ShouldBeEmpty();
             File.ReadLines($"{thread}/status").Contains("NoNewPrivs:\t1").ShouldBeTrue(thread);
@@ -66,7 +66,7 @@ public sealed class PrivilegeTests
         Ended ended = await RunningProgram.Run(Requirements.Binary, ["check", "--settle", "0.1", "--for", "0s", "--", "cat", "/proc/self/status"]);
         foreach (string set in new[] { "CapPrm", "CapBnd" })
         {
-            Held(ended.Output.Split('\n'), set).ShouldBe(Held(File.ReadLines("/proc/self/status"), set), ended.ToString());
+            Held(ended.Output.Split('\n'), set).ShouldBe(Held(File.ReadLines("/proc/self/status"), set), customMessage: ended.ToString());
         }
         ended.Output.ShouldContain("NoNewPrivs:\t0");
     }
