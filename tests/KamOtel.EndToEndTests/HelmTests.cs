@@ -433,7 +433,7 @@ public sealed partial class HelmTests(HelmChart chart) : IClassFixture<HelmChart
     [InlineData(",monitor.kind=PodMonitor,prometheusRule.enabled=true", new[] { "rollout status daemonset/kamotel" }, new[] { "Nobody scrapes", "Nobody is alerted" })]
     [InlineData(",basicAuth.secret=u", new[] { "give drill.credentialsSecret" }, new[] { "helm -n voip test" })]
     [InlineData(",tls.secret=t,tls.clientCaSecret=c", new[] { "the drill has no certificate", "https://localhost:9464/" }, new[] { "helm -n voip test" })]
-    [InlineData(",networkPolicy.enabled=false", new[] { "WARNING: whoever reaches the pods" }, new string[0])]
+    [InlineData(",networkPolicy.enabled=false", new[] { "WARNING: whoever reaches the pods" }, new[] { "give drill" })]
     public async Task The_notes_say_what_to_do_next(string values, string[] said, string[] unsaid)
     {
         Ended ended = await HelmChart.Helm("install", "kamotel", HelmChart.Folder, "--namespace", HelmValues.Namespace, "--dry-run=client", "--set", "image.repository=x" + values);

@@ -33,7 +33,7 @@ internal sealed record HelmValues(string Name, string More, string? KubeVersion 
         tls: {secret: agents}
         basicAuth: {secret: users, key: htpasswd}
         drill: {credentialsSecret: drill}
-        monitor: {kind: ServiceMonitor, {{Trusted}}, {{Named}}}
+        monitor: {kind: ServiceMonitor, {{Trusted}}, {{Named}} }
         prometheusRule: {enabled: true}
         """);
 
