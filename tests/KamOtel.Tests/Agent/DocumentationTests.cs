@@ -1,4 +1,5 @@
 using System.Text.Json;
+using System.Text.RegularExpressions;
 using KamOtel.Agent;
 using KamOtel.Diagnosis;
 
@@ -49,6 +50,18 @@ public sealed class DocumentationTests
         told.ShouldBe(needed);
         LeastPrivilege.Agent.ShouldBe(needed, "it keeps what it needs");
         told.Concat(rarely).Order(StringComparer.Ordinal).ShouldBe(DoctorPrivileges.All.Order(StringComparer.Ordinal));
+    }
+
+    [Fact]
+    public void Every_test_that_the_security_guide_names_is_there()
+    {
+        string[][] named = [.. Regex.Matches(File.ReadAllText(Path.Combine(Repository.Root, "docs/security.md")), "`(\\w+Tests)\\.(\\w+)`", RegexOptions.ExplicitCapture, TimeSpan.FromSeconds(1)).Select(static m => m.Value.Trim('`').Split('.'))];
+        named.Length.ShouldBeGreaterThan(20);
+        foreach (string[] test in named)
+        {
+            string[] files = Directory.GetFiles(Path.Combine(Repository.Root, "tests"), $"{test[0]}.cs", SearchOption.AllDirectories);
+            files.ShouldContain(file => File.ReadAllText(file).Contains($" {test[1]}(", StringComparison.Ordinal), string.Join('.', test));
+        }
     }
 
     [Fact]
