@@ -34,6 +34,7 @@ internal static class Doctor
             .. Check("lockdown", DoctorMachine.Lockdown),
             .. Check("seccomp", DoctorMachine.Seccomp),
             .. Check("perf_event_paranoid", machine.Paranoid),
+            .. Check("uprobe_links", DoctorMachine.UprobeLinks),
             .. Check("unprivileged_bpf_disabled", DoctorMachine.UnprivilegedBpf),
             .. Check("ptrace_scope", machine.Yama),
             .. Check("hidepid", DoctorMachine.HidePid),

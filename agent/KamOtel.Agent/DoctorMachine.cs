@@ -84,6 +84,10 @@ internal sealed class DoctorMachine(Capabilities own)
             : Finding.Ok("perf_event_paranoid", $"kernel.perf_event_paranoid = {value}", own.Holds("CAP_PERFMON") ? "does not concern whoever has CAP_PERFMON" : "concerns the agent, as it has no CAP_PERFMON; kamotel needs that in any case");
     }
 
+    public static Finding UprobeLinks() => KernelSide.HasUprobeMulti
+        ? Finding.Ok("uprobe_links", "probes are attached by links of their own (uprobe_multi)", "CAP_BPF and CAP_PERFMON are enough for them")
+        : Finding.Note("uprobe_links", "this kernel has no links to uprobes (uprobe_multi, Linux 6.6)", "probes are attached by perf events: stable kernels of July 2025 and later ask for CAP_SYS_ADMIN then; messages about shared memory that is used up are not watched for", "take a kernel from 6.6 on, or give CAP_SYS_ADMIN");
+
     public static Finding UnprivilegedBpf() =>
         Finding.Ok("unprivileged_bpf_disabled", $"kernel.unprivileged_bpf_disabled = {Read("/proc/sys/kernel/unprivileged_bpf_disabled") ?? "not told"}", "does not concern whoever has CAP_BPF, and without it kamotel cannot work whatever the value");
 

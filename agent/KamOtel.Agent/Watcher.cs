@@ -438,7 +438,7 @@ internal sealed partial class Watcher : IObservationHandler, IDisposable
         _complaints.WatchShortage = fleet.Instances.All(static i => i.SinceExec);
         if (!_complaints.WatchShortage && !_shortageLeft)
         {
-            ShortageNotWatched(_logger, KernelSide.HasUprobeMulti ? "a server runs that was started before: restart it" : "the kernel is older than 6.6");
+            ShortageNotWatched(_logger, KernelSide.HasUprobeMulti ? "a server runs that was started before: restart it" : "this kernel has no links to uprobes (Linux 6.6)");
         }
         _shortageLeft = !_complaints.WatchShortage;
     }

@@ -52,6 +52,22 @@ public sealed class DocumentationTests
     }
 
     [Fact]
+    public void Every_test_that_the_security_guide_names_is_there()
+    {
+        string[][] named =
+        [
+            .. File.ReadAllText(Path.Combine(Repository.Root, "docs/security.md")).Split('`').Where(static (_, i) => i % 2 == 1)
+                .Select(static code => code.Split('.')).Where(static parts => parts.Length == 2 && parts[0].EndsWith("Tests", StringComparison.Ordinal)),
+        ];
+        named.Length.ShouldBeGreaterThan(20);
+        foreach (string[] test in named)
+        {
+            string[] files = Directory.GetFiles(Path.Combine(Repository.Root, "tests"), $"{test[0]}.cs", SearchOption.AllDirectories);
+            files.ShouldContain(file => File.ReadAllText(file).Contains($" {test[1]}(", StringComparison.Ordinal), string.Join('.', test));
+        }
+    }
+
+    [Fact]
     public void The_schema_of_the_configuration_file_has_the_settings()
     {
         using JsonDocument schema = JsonDocument.Parse(File.ReadAllText(Path.Combine(Repository.Root, "docs/config.schema.json")));
