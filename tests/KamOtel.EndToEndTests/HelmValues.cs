@@ -29,11 +29,11 @@ internal sealed record HelmValues(string Name, string More, string? KubeVersion 
     public static HelmValues OldKernel { get; } = new("an old kernel", "security: {sysAdmin: true}");
 
     /// <summary>HTTPS and passwords, and a drill that knows one.</summary>
-    public static HelmValues Protected { get; } = new("HTTPS and passwords", $$"""
+    public static HelmValues Protected { get; } = new("HTTPS and passwords", $$$$"""
         tls: {secret: agents}
         basicAuth: {secret: users, key: htpasswd}
         drill: {credentialsSecret: drill}
-        monitor: {kind: ServiceMonitor, {{Trusted}}, {{Named}} }
+        monitor: {kind: ServiceMonitor, {{{{Trusted}}}}, {{{{Named}}}} }
         prometheusRule: {enabled: true}
         """);
 
@@ -49,8 +49,8 @@ internal sealed record HelmValues(string Name, string More, string? KubeVersion 
         """);
 
     /// <summary>Everything that can be on at once.</summary>
-    public static HelmValues Everything { get; } = new("everything", $$"""
-        image: {tag: "1.2.3", digest: "sha256:{{new string('a', 64)}}", pullPolicy: Always}
+    public static HelmValues Everything { get; } = new("everything", $$$$"""
+        image: {tag: "1.2.3", digest: "sha256:{{{{new string('a', 64)}}}}", pullPolicy: Always}
         imagePullSecrets: [{name: registry}]
         fullnameOverride: sip-watch
         agent: {watch: [kamailio, opensips, "sip server"], settle: 0.05, inspectEvery: 86400, confirm: 0, ringBytes: 1073741824, logLevel: debug, logFormat: text, listen: "[::]"}
@@ -69,7 +69,7 @@ internal sealed record HelmValues(string Name, string More, string? KubeVersion 
         terminationGracePeriodSeconds: 5
         podLabels: {team: voip}
         podAnnotations: {example.com/a: "1"}
-        monitor: {kind: PodMonitor, {{Certified}}, {{Named}}, relabelings: [{sourceLabels: [__meta_kubernetes_namespace], targetLabel: namespace}]}
+        monitor: {kind: PodMonitor, {{{{Certified}}}}, {{{{Named}}}}, relabelings: [{sourceLabels: [__meta_kubernetes_namespace], targetLabel: namespace}]}
         prometheusRule: {enabled: true, runbookBase: "https://docs.example.com/kamotel/"}
         dashboards: {enabled: true, labels: {grafana: "yes"}}
         networkPolicy: {egress: [{to: [{namespaceSelector: {}}], ports: [{port: 4317, protocol: TCP}]}]}
