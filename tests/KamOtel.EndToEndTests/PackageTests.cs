@@ -239,6 +239,9 @@ public sealed partial class PackageTests(Packages packages) : IClassFixture<Pack
         await machine.Do("systemctl", "daemon-reload");
         await machine.Do("systemctl", "restart", Unit);
         pid = int.Parse(await machine.Property(Unit, "MainPID"), CultureInfo.InvariantCulture);
+        long since = await Microseconds(machine, Unit, "ActiveEnterTimestampMonotonic");
+        await Until.True("the watchdog to hear of it for longer than it would wait", async () => await Microseconds(machine, Unit, "WatchdogTimestampMonotonic") - since > 4_000_000);
+        (await machine.Property(Unit, "NRestarts")).ShouldBe("0");
         using (new StoppedThread(pid, "watch loop"))
         {
             await Until.True("the watchdog", async () => await machine.Property(Unit, "Result") == "watchdog", state: () => machine.Run("systemctl", "status", Unit).GetAwaiter().GetResult().Output);
