@@ -12,10 +12,11 @@ public static class AccessTrial
     /// </summary>
     public static ProcOutcome<bool> ReadMemory(int pid)
     {
+        // By this thread, whose privilege is asked for: where there is nothing, nothing can make it wait.
         Span<byte> nothing = stackalloc byte[1];
-        return ProcessMemory.TryRead(pid, address: 0, nothing, out ProcFailure failure) || failure.Status == ProcStatus.Unavailable
+        return Native.ReadProcess(pid, nothing, [new(0, 1)]) >= 0 || Native.LastError == Native.BadAddress
             ? true
-            : failure;
+            : ProcFailure.FromErrno(Native.LastError, $"the memory of process {pid}", ProcessMemory.Remedy);
     }
 
     /// <summary>

@@ -16,7 +16,8 @@ internal static class ProcessMemory
     /// <summary>The most bytes of one call.</summary>
     public const int MaxBytes = 1 << 20;
 
-    private const string Remedy = "run the agent as root, or give it CAP_SYS_PTRACE";
+    /// <summary>What helps where it is refused.</summary>
+    public const string Remedy = "run the agent as root, or give it CAP_SYS_PTRACE";
 
     /// <summary>Fills <paramref name="buffer"/>. Gone when the process is, Unavailable when not all of it is mapped.</summary>
     public static bool TryRead(int pid, ulong address, Span<byte> buffer, out ProcFailure failure) =>

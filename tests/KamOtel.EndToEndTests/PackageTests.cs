@@ -63,7 +63,7 @@ public sealed partial class PackageTests(Packages packages) : IClassFixture<Pack
     {
         using var scratch = new Scratch();
         string first = kind == "deb" ? packages.Debian[0] : packages.Rpm;
-        string again = await Packages.Build(kind, scratch.Folder, before: "umask 077; export TZ=Asia/Tokyo LC_ALL=C.UTF-8 HOME=/nonexistent;");
+        string again = await Packages.Build(kind, scratch.Folder, before: "umask 077; export TZ=Asia/Tokyo LC_ALL=C.UTF-8 HOME=$(mktemp -d);");
 
         Path.GetFileName(again).ShouldBe(Path.GetFileName(first));
         byte[][] both = [await File.ReadAllBytesAsync(first, TestContext.Current.CancellationToken), await File.ReadAllBytesAsync(again, TestContext.Current.CancellationToken)];

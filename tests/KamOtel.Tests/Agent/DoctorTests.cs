@@ -106,14 +106,14 @@ public sealed class DoctorTests
     public async Task What_cannot_be_checked_says_so_and_the_rest_goes_on()
     {
         // No root, most likely; and a listener whose address is nobody's.
-        var options = new RunOptions { Watch = ["nobody-is-so"], Listen = new System.Net.IPEndPoint(System.Net.IPAddress.Parse("203.0.113.1"), 9), SystemLibraries = false, LibraryPath = ["/nonexistent"] };
+        var options = new RunOptions { Watch = ["nobody-is-so"], Listen = new System.Net.IPEndPoint(System.Net.IPAddress.Parse("203.0.113.1"), 9), SystemLibraries = false, LibraryPath = ["/nobody-has-this"] };
         DoctorReport report = await Doctor.ExamineAsync(options, static name => name == "OTEL_EXPORTER_OTLP_LOGS_ENDPOINT" ? "http://127.0.0.1:1" : null, ["KAMOTEL_NONSENSE"]);
 
         Of(report, "listen").Status.ShouldBe("failed");
         Of(report, "listen").Breaks.ShouldBe(["watching", "metrics"]);
         Of(report, "otlp").Seen.ShouldStartWith("http://127.0.0.1:1 cannot be reached");
         Of(report, "settings").Seen.ShouldContain("KAMOTEL_NONSENSE");
-        Of(report, "library_paths").Seen.ShouldContain("/nonexistent");
+        Of(report, "library_paths").Seen.ShouldContain("/nobody-has-this");
         report.ExitCode.ShouldBe(ExitCode.Unusable);
         report.Findings.Select(static f => f.Id).ShouldContain("unwinder");
         report.Findings.ShouldAllBe(static f => f.Seen.Length > 0 && f.Means.Length > 0);
