@@ -39,9 +39,9 @@ public sealed partial class HelmTests(HelmChart chart) : IClassFixture<HelmChart
     [InlineData("containerPort: 9464", "containerPort: http", "containerPort must be integer")]
     [InlineData("internalTrafficPolicy: Local", "internalTrafficPolicy: Node", "internalTrafficPolicy must be equal")]
     [InlineData("minAvailable:", "minAvail:", "'\"minAvail\"' does not exist")]
-    [InlineData("podMetricsEndpoints:", "endpoints:", "podMetricsEndpoints")]
+    [InlineData("podMetricsEndpoints:", "endpoints:", "'\"endpoints\"' does not exist")]
     [InlineData("kind: NetworkPolicy", "kind: NetworkPolice", "no published schema knows")]
-    [InlineData("apiVersion: policy/v1", "apiVersion: policy/v1beta1", "no published schema knows")]
+    [InlineData("apiVersion: apps/v1", "apiVersion: apps/v2", "no published schema knows")]
     [InlineData("  name: sip-watch\n", "  name: sip-watch\n  name: sip-watch\n", "Map keys must be unique")]
     public async Task A_mistake_in_a_manifest_is_refused(string right, string wrong, string words)
     {

@@ -89,7 +89,7 @@ internal sealed record HelmValues(string Name, string More, string? KubeVersion 
         Otlp,
         Everything,
         OldCluster,
-        new("a long release", "", Release: "the-watchers-of-all-the-sip-servers-in-europe-and-asia"),
+        new("a long release", "", Release: "the-watchers-of-all-the-sip-servers-of-europe-and-of"),
         new("OTLP in the clear", "otlp: {endpoint: \"http://collector:4317\"}"),
         new("OTLP with headers", "otlp: {endpoint: \"http://collector:4317\", headersSecret: {name: otlp}}"),
         new("OTLP's secrets without an endpoint", "otlp: {headersSecret: {name: otlp}, caSecret: {name: ca}}"),
