@@ -1,6 +1,7 @@
 using System.Text.Json;
 using System.Text.Json.Nodes;
 using System.Text.RegularExpressions;
+using Json.Schema;
 
 namespace KamOtel.EndToEndTests;
 
@@ -52,6 +53,34 @@ public sealed partial class ImageTests : IAsyncLifetime
             using JsonDocument told = JsonDocument.Parse(ended.Output);
             told.RootElement.GetProperty("config").GetProperty("Entrypoint")[0].GetString().ShouldBe("/usr/bin/kamotel");
         }
+    }
+
+    [Fact]
+    public async Task Its_bill_of_materials_is_CycloneDX_and_names_all_that_is_in_it()
+    {
+        RequireImage();
+        Requirements.Program("npm");
+        string schemas = await Schemas();
+        foreach (string part in new[] { "spdx", "jsf-0.82", "cryptography-defs" })
+        {
+            SchemaRegistry.Global.Register(JsonSchema.FromFile(Path.Combine(schemas, $"{part}.SNAPSHOT.schema.json")));
+        }
+        JsonSchema schema = JsonSchema.FromFile(Path.Combine(schemas, "bom-1.6.SNAPSHOT.schema.json"));
+        bool Valid(JsonNode document) => schema.Evaluate(document.Deserialize<JsonElement>()).IsValid;
+        ContainerImage image = ContainerImage.Unpack(_scratch["image"]);
+        string text = await File.ReadAllTextAsync(Path.Combine(image.Root, "usr/share/kamotel/sbom.cdx.json"), TestContext.Current.CancellationToken);
+
+        text.ShouldBe(await File.ReadAllTextAsync(Path.ChangeExtension(ContainerImage.Archive, ".sbom.json"), TestContext.Current.CancellationToken));
+        JsonNode bill = JsonNode.Parse(text)!;
+        Valid(bill).ShouldBeTrue(text);
+        string[] named = [.. bill["components"]!.AsArray().Select(static c => c!["name"]!.GetValue<string>())];
+        named.ShouldContain("Iced");
+        named.ShouldContain(static name => name.StartsWith("Microsoft.NETCore.App.Runtime.NativeAOT.", StringComparison.Ordinal));
+        // What Debian has brought is named by its licence's folder, and the other way round.
+        Directory.EnumerateDirectories(Path.Combine(image.Root, "usr/share/doc")).Select(Path.GetFileName).Where(static name => name != "kamotel").ShouldBeSubsetOf(named);
+
+        bill["components"]![0]!["type"] = "nonsense";
+        Valid(bill).ShouldBeFalse();
     }
 
     [Fact]
@@ -124,6 +153,24 @@ public sealed partial class ImageTests : IAsyncLifetime
         {
             return null;
         }
+    }
+
+    /// <summary>The folder with CycloneDX's schemas, from npm; kept between two runs.</summary>
+    private static async Task<string> Schemas()
+    {
+        string folder = Path.Combine(Requirements.Repository, "out", "cyclonedx-schema");
+        string schemas = Path.Combine(folder, "node_modules/@cyclonedx/cyclonedx-library/res/schema");
+        if (!Directory.Exists(schemas))
+        {
+            _ = Directory.CreateDirectory(folder);
+            foreach (string file in Directory.EnumerateFiles(Path.Combine(Requirements.Repository, "packaging/image/schema")))
+            {
+                File.Copy(file, Path.Combine(folder, Path.GetFileName(file)), overwrite: true);
+            }
+            Ended ended = await RunningProgram.Run("npm", ["ci", "--prefix", folder, "--ignore-scripts", "--omit=optional", "--no-audit", "--no-fund"], patience: TimeSpan.FromSeconds(180));
+            ended.Code.ShouldBe(0, ended.ToString());
+        }
+        return schemas;
     }
 
     private static void RequireImage() => Requirements.Image(ContainerImage.Archive);
