@@ -65,8 +65,8 @@ internal static class Doctor
         string[] held = [.. DoctorPrivileges.All.Where(own.Holds)];
         string[] missing = [.. DoctorPrivileges.All.Where(name => !own.Holds(name))];
         string[] named = [.. missing.Where(name => findings.Any(f => f.Status == FindingStatus.Failed && f.Remedy?.Contains(name, StringComparison.Ordinal) == true))];
-        string missed = named.Length == 0 && missing.Length > 0 ? "not held, and not needed here" : "missing";
-        string seen = $"held: {(held.Length == 0 ? "none" : string.Join(", ", held))}; {missed}: {(missing.Length == 0 ? "none" : string.Join(", ", missing))}";
+        string[] spare = [.. missing.Except(named, StringComparer.Ordinal)];
+        string seen = $"held: {(held.Length == 0 ? "none" : string.Join(", ", held))}{(named.Length == 0 ? "" : $"; missing: {string.Join(", ", named)}")}{(spare.Length == 0 ? "" : $"; not held, and not needed here: {string.Join(", ", spare)}")}";
         return named.Length == 0
             ? Finding.Ok("capabilities", seen, missing.Length == 0 ? "all that anything here could take" : "nothing that was tried here takes those that are missing")
             : Finding.Warning("capabilities", seen, $"{string.Join(", ", named)} missing, and something does not work for it", "see the failed findings");

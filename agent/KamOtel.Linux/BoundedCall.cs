@@ -18,7 +18,10 @@ internal static class BoundedCall
     /// <summary>While some other call is stuck, somebody may be at it on purpose: all of them together must not stop the agent for long.</summary>
     private const int ShortLimitMs = 200;
 
-    private static readonly ConcurrentBag<Worker> Idle = [];
+    /// <summary>A caller's own: it has its caller's rights, not another's.</summary>
+    [ThreadStatic]
+    private static Worker? _own;
+
     private static readonly ConcurrentDictionary<int, byte> Stuck = new();
 
     /// <summary>Calls that have not come back.</summary>
@@ -45,37 +48,54 @@ internal static class BoundedCall
             return false;
         }
 
-        Worker worker = Idle.TryTake(out Worker? idle) ? idle : new Worker();
-        int limit = Stuck.IsEmpty ? LimitMs : ShortLimitMs;
-        if (worker.Run(call, limit, left: () => Stuck[pid] = 0, back: () => Stuck.TryRemove(pid, out _), out result))
+        _own ??= new Worker();
+        while (!_own.TryGive(call))
         {
-            Idle.Add(worker);
+            _own = new Worker();
+        }
+
+        int limit = Stuck.IsEmpty ? LimitMs : ShortLimitMs;
+        if (_own.TryTake(limit, left: () => Stuck[pid] = 0, back: () => Stuck.TryRemove(pid, out _), out result))
+        {
             return true;
         }
 
+        _own = null;
         failure = new(ProcStatus.Unavailable, $"process {pid} does not let its memory be read: a read did not come back within {limit} ms");
         return false;
     }
 
-    /// <summary>A thread that waits for calls.</summary>
+    /// <summary>A thread that waits for calls, and ends when none comes.</summary>
     private sealed class Worker
     {
+        private const int IdleMs = 10_000;
+
         private readonly object _state = new();
         private Func<nint>? _call;
         private Action? _back;
         private bool _done;
+        private bool _ended;
         private nint _result;
 
         public Worker() => new Thread(Work, maxStackSize: 256 * 1024) { IsBackground = true, Name = "bounded call" }.Start();
 
-        /// <summary>False when it took too long: then the thread ends with the call.</summary>
-        public bool Run(Func<nint> call, int limitMs, Action left, Action back, out nint result)
+        /// <summary>False when the thread has ended.</summary>
+        public bool TryGive(Func<nint> call)
         {
             lock (_state)
             {
                 _done = false;
                 _call = call;
                 Monitor.Pulse(_state);
+                return !_ended;
+            }
+        }
+
+        /// <summary>False when it takes too long: then the thread ends with the call.</summary>
+        public bool TryTake(int limitMs, Action left, Action back, out nint result)
+        {
+            lock (_state)
+            {
                 long end = Environment.TickCount64 + limitMs;
                 while (!_done && end - Environment.TickCount64 is > 0 and var rest)
                 {
@@ -95,20 +115,8 @@ internal static class BoundedCall
 
         private void Work()
         {
-            while (true)
+            while (Next() is { } call)
             {
-                Func<nint> call;
-                lock (_state)
-                {
-                    while (_call is null)
-                    {
-                        _ = Monitor.Wait(_state);
-                    }
-
-                    call = _call;
-                    _call = null;
-                }
-
                 nint result = call();
                 lock (_state)
                 {
@@ -122,6 +130,25 @@ internal static class BoundedCall
                     _done = true;
                     Monitor.Pulse(_state);
                 }
+            }
+        }
+
+        private Func<nint>? Next()
+        {
+            lock (_state)
+            {
+                while (_call is null)
+                {
+                    if (!Monitor.Wait(_state, IdleMs) && _call is null)
+                    {
+                        _ended = true;
+                        return null;
+                    }
+                }
+
+                Func<nint> call = _call;
+                _call = null;
+                return call;
             }
         }
     }

@@ -196,20 +196,6 @@ public sealed class ProcFs(string root = "/proc")
         }
     }
 
-    /// <summary>Its command line, or as much of it as fits, and tells how many bytes that is. It lies in the process's memory.</summary>
-    internal ProcOutcome<int> ReadCommandLine(int pid, byte[] buffer)
-    {
-        ProcOutcome<int> read = default;
-        return BoundedCall.TryRun(
-            pid,
-            () =>
-            {
-                read = ReadFile(pid, "cmdline", buffer);
-                return 0;
-            },
-            out _, out ProcFailure failure) ? read : failure;
-    }
-
     /// <summary>Reads a file of the process until its end or the buffer's, and tells how many bytes there were.</summary>
     internal ProcOutcome<int> ReadFile(int pid, string name, Span<byte> buffer)
     {

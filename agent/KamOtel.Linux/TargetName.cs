@@ -150,7 +150,7 @@ public static class TargetName
     private static string? FromConfiguration(ProcFs proc, int pid)
     {
         byte[] buffer = new byte[MaxRead];
-        if (!proc.ReadCommandLine(pid, buffer).TryGet(out int length) || ParseConfigurationFile(buffer.AsSpan(0, length)) is not { } file)
+        if (!proc.ReadFile(pid, "cmdline", buffer).TryGet(out int length) || ParseConfigurationFile(buffer.AsSpan(0, length)) is not { } file)
         {
             return null;
         }

@@ -63,7 +63,7 @@ public sealed class PrivilegeTests
     public async Task A_server_that_is_checked_keeps_all_that_it_would_have()
     {
         Requirements.Bpf();
-        Ended ended = await RunningProgram.Run(Requirements.Binary, ["check", "--settle", "0.1", "--for", "0s", "--", "cat", "/proc/self/status"]);
+        Ended ended = await RunningProgram.Run(Requirements.Binary, ["check", "--settle", "0.1", "--for", "100ms", "--", "cat", "/proc/self/status"]);
         foreach (string set in new[] { "CapPrm", "CapBnd" })
         {
             Held(ended.Output.Split('\n'), set).ShouldBe(Held(File.ReadLines("/proc/self/status"), set), customMessage: ended.ToString());

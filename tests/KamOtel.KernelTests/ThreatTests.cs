@@ -32,13 +32,12 @@ public sealed class ThreatTests : IDisposable
     }
 
     [Fact]
-    public async Task A_command_line_that_never_comes_is_given_up()
+    public async Task A_command_line_that_never_comes_holds_nobody_up()
     {
-        // Of programs of this name it is read.
+        // Of programs of this name it is read. The kernel does not wait for such memory there.
         (Process hostile, _) = await Start("kamailiostall", "arguments");
         ProcessId id = new ProcFs().ReadStat(hostile.Id).Value.Id;
         (await WithinAMinute(() => TargetName.ConfigurationOf(new ProcFs(), id) ?? "")).ShouldBe("");
-        BoundedCall.StuckCount.ShouldBe(1);
     }
 
     [Fact]
