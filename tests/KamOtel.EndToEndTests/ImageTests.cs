@@ -61,11 +61,12 @@ public sealed partial class ImageTests : IAsyncLifetime
         RequireImage();
         Requirements.Program("npm");
         string schemas = await Schemas();
+        JsonSchema schema = JsonSchema.FromFile(Path.Combine(schemas, "bom-1.6.SNAPSHOT.schema.json"));
         foreach (string part in new[] { "spdx", "jsf-0.82", "cryptography-defs" })
         {
-            SchemaRegistry.Global.Register(JsonSchema.FromFile(Path.Combine(schemas, $"{part}.SNAPSHOT.schema.json")));
+            string file = $"{part}.SNAPSHOT.schema.json";
+            SchemaRegistry.Global.Register(new Uri($"http://cyclonedx.org/schema/{file}"), JsonSchema.FromFile(Path.Combine(schemas, file)));
         }
-        JsonSchema schema = JsonSchema.FromFile(Path.Combine(schemas, "bom-1.6.SNAPSHOT.schema.json"));
         bool Valid(JsonNode document) => schema.Evaluate(document.Deserialize<JsonElement>()).IsValid;
         ContainerImage image = ContainerImage.Unpack(_scratch["image"]);
         string text = await File.ReadAllTextAsync(Path.Combine(image.Root, "usr/share/kamotel/sbom.cdx.json"), TestContext.Current.CancellationToken);
