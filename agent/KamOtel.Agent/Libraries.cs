@@ -32,8 +32,7 @@ internal sealed partial class Libraries(KernelSide kernel, ILogger logger) : IDi
 
     private readonly Dictionary<FileKey, LibraryState> _byKey = [];
     private readonly Dictionary<FileKey, LibraryState> _probedKeys = [];
-    private readonly Dictionary<FileIdentity, LibraryState> _byIdentity = [];
-    private readonly List<SafeHandle> _links = [];
+    private readonly Dictionary<FileIdentity, Attachment> _byIdentity = [];
     private string? _denied;
 
     /// <summary>Files that carry probes.</summary>
@@ -101,8 +100,30 @@ internal sealed partial class Libraries(KernelSide kernel, ILogger logger) : IDi
     /// <inheritdoc/>
     public void Dispose()
     {
-        ProbeLinks.Detach([.. _links]);
-        _links.Clear();
+        ProbeLinks.Detach([.. _byIdentity.Values.SelectMany(static a => a.Links)]);
+        _byIdentity.Clear();
+    }
+
+    /// <summary>
+    /// No watched process maps the file any more. One that was deleted loses its probes: nobody will map it again, and they
+    /// would hold it, and descriptors, for as long as the agent lives.
+    /// </summary>
+    public void Release(CodeFile file)
+    {
+        if (!file.IsUnlinked || !_byIdentity.Remove(IdentityOf(file.Handle, file.Key), out Attachment? attached))
+        {
+            return;
+        }
+        ProbeLinks.Detach([.. attached.Links]);
+        Probed = Probed.Remove(attached.Library);
+        foreach (Dictionary<FileKey, LibraryState> known in new[] { _byKey, _probedKeys })
+        {
+            foreach (FileKey key in known.Where(k => ReferenceEquals(k.Value, attached.State)).Select(static k => k.Key).ToArray())
+            {
+                _ = known.Remove(key);
+            }
+        }
+        ProbesReleased(logger, file.Path);
     }
 
     private LibraryState Examine(SafeFileHandle file, string path, FileKey key)
@@ -121,19 +142,8 @@ internal sealed partial class Libraries(KernelSide kernel, ILogger logger) : IDi
         }
         try
         {
-            // A kernel that cannot tell what lies below an overlay takes the file at its word.
-            FileIdentity identity = kernel.Identify(file) ?? new FileIdentity((key.DeviceMajor << 20) | key.DeviceMinor, key.Inode);
-            if (_byIdentity.TryGetValue(identity, out LibraryState? probed))
-            {
-                return probed;
-            }
-            LibraryState attached = Attach(file, path, functions.Found);
-            if (!attached.Functions.IsEmpty)
-            {
-                // The probes hold the inode: its number is not used again.
-                _byIdentity[identity] = attached;
-            }
-            return attached;
+            FileIdentity identity = IdentityOf(file, key);
+            return _byIdentity.TryGetValue(identity, out Attachment? probed) ? probed.State : Attach(file, path, identity, functions.Found);
         }
         catch (BpfException e)
         {
@@ -141,17 +151,22 @@ internal sealed partial class Libraries(KernelSide kernel, ILogger logger) : IDi
         }
     }
 
-    private LibraryState Attach(SafeFileHandle file, string path, ImmutableArray<ElfFunction> functions)
+    /// <summary>A kernel that cannot tell what lies below an overlay takes the file at its word.</summary>
+    private FileIdentity IdentityOf(SafeFileHandle file, FileKey key) =>
+        kernel.Identify(file) ?? new FileIdentity((key.DeviceMajor << 20) | key.DeviceMinor, key.Inode);
+
+    private LibraryState Attach(SafeFileHandle file, string path, FileIdentity identity, ImmutableArray<ElfFunction> functions)
     {
         // The descriptor pins the very file whose symbols were read.
         string pinned = RegularFile.PathOf(file);
         var names = ImmutableArray.CreateBuilder<string>();
+        var links = new List<SafeHandle>();
         string? refused = null;
         foreach (ElfFunction function in functions)
         {
             try
             {
-                _links.Add(kernel.Attach(function.Name, pinned, function.FileOffset));
+                links.Add(kernel.Attach(function.Name, pinned, function.FileOffset));
                 names.Add(function.Name);
             }
             catch (BpfException e)
@@ -162,14 +177,18 @@ internal sealed partial class Libraries(KernelSide kernel, ILogger logger) : IDi
             }
         }
         ImmutableArray<string> attached = names.ToImmutable();
-        if (!attached.IsEmpty)
-        {
-            Probed = Probed.Add(new ProbedLibrary(path, attached));
-            ProbesAttached(logger, path, string.Join(", ", attached));
-        }
-        return refused is null
+        LibraryState state = refused is null
             ? new LibraryState(path, attached, BootClock.NowNs, Error: null)
             : Failed(path, refused) with { Functions = attached };
+        if (!attached.IsEmpty)
+        {
+            var library = new ProbedLibrary(path, attached);
+            Probed = Probed.Add(library);
+            // The probes hold the inode: its number is not used again.
+            _byIdentity[identity] = new Attachment(state, library, links);
+            ProbesAttached(logger, path, string.Join(", ", attached));
+        }
+        return state;
     }
 
     private LibraryState FailedForPrivilege(string path, string reason)
@@ -187,6 +206,12 @@ internal sealed partial class Libraries(KernelSide kernel, ILogger logger) : IDi
 
     private static bool IsNamedLibcrypto(string path) =>
         Path.GetFileName(path).StartsWith("libcrypto", StringComparison.Ordinal);
+
+    /// <summary>A file's probes.</summary>
+    private sealed record Attachment(LibraryState State, ProbedLibrary Library, IReadOnlyList<SafeHandle> Links);
+
+    [LoggerMessage(Level = LogLevel.Information, Message = "{Path} was deleted and nobody maps it any more: its probes are taken away")]
+    private static partial void ProbesReleased(ILogger logger, string path);
 
     [LoggerMessage(Level = LogLevel.Information, Message = "probes attached to {Path}: {Functions}")]
     private static partial void ProbesAttached(ILogger logger, string path, string functions);

@@ -418,7 +418,11 @@ internal sealed partial class Watcher : IObservationHandler, IDisposable
         if (_filesLeft && _attribution.IsIdle)
         {
             _filesLeft = false;
-            _maps.CloseUnused(_attribution.Forget);
+            _maps.CloseUnused(file =>
+            {
+                _attribution.Forget(file);
+                _libraries.Release(file);
+            });
         }
     }
 

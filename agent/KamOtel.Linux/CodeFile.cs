@@ -40,6 +40,9 @@ public sealed class CodeFile : IDisposable
     /// <summary>It was no longer at its path.</summary>
     public bool Deleted { get; }
 
+    /// <summary>It has no name any more: nobody can map it anew.</summary>
+    public bool IsUnlinked => Native.TryStat(Handle, out Native.FileStatus status) && status.Links == 0;
+
     /// <summary>The server's own module that it is, or null. Any thread.</summary>
     public string? Module => _module.Value;
 

@@ -34,7 +34,7 @@ internal static partial class Native
 
     private const int CurrentDirectory = -100;
     private const int EmptyPath = 0x1000;
-    private const uint TypeAndKey = 0x1 | 0x80 | 0x100 | 0x200; // type, ctime, inode, size
+    private const uint TypeAndKey = 0x1 | 0x4 | 0x80 | 0x100 | 0x200; // type, links, ctime, inode, size
     private const nint OpenAt2Number = 437;
 
     /// <summary>open(2). An invalid handle leaves the reason in <see cref="LastError"/>.</summary>
@@ -139,6 +139,8 @@ internal static partial class Native
     [StructLayout(LayoutKind.Explicit, Size = 256)]
     public struct FileStatus
     {
+        [FieldOffset(16)]
+        public uint Links;
         [FieldOffset(28)]
         public ushort Mode;
         [FieldOffset(32)]
