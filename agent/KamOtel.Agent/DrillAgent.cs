@@ -87,6 +87,10 @@ internal sealed class DrillAgent : IDisposable
             {
                 return null;
             }
+            if (answer.StatusCode == System.Net.HttpStatusCode.Unauthorized)
+            {
+                throw new IOException($"{_client.BaseAddress} {(_client.DefaultRequestHeaders.Authorization is null ? "asks for a password: --agent http://NAME:PASSWORD@HOST:PORT" : "does not know this name and password")}");
+            }
             string text = await answer.Content.ReadAsStringAsync(cancellation);
             return answer.IsSuccessStatusCode
                 ? JsonNode.Parse(text) as JsonObject ?? throw new IOException($"{_client.BaseAddress} is no kamotel")
@@ -94,7 +98,8 @@ internal sealed class DrillAgent : IDisposable
         }
         catch (Exception e) when (e is HttpRequestException or System.Text.Json.JsonException || (e is TaskCanceledException && !cancellation.IsCancellationRequested))
         {
-            throw new IOException($"{_client.BaseAddress} does not answer as a kamotel: {(e.InnerException ?? e).Message}", e);
+            string hint = e is HttpRequestException { HttpRequestError: HttpRequestError.ResponseEnded } && _client.BaseAddress!.Scheme == "http" ? "; if it serves HTTPS, ask https://" : "";
+            throw new IOException($"{_client.BaseAddress} does not answer as a kamotel: {(e.InnerException ?? e).Message}{hint}", e);
         }
     }
 }

@@ -1,6 +1,7 @@
 using System.Diagnostics;
 using System.Globalization;
 using System.Runtime.InteropServices;
+using System.Text;
 using System.Text.Json;
 using KamOtel.Diagnosis;
 
@@ -46,6 +47,8 @@ internal static class DrillCommand
     /// <summary>How long a hazard may stay unseen.</summary>
     public static readonly TimeSpan Patience = TimeSpan.FromSeconds(30);
 
+    private const int MaxName = 15;
+
     private static readonly TimeSpan AskEvery = TimeSpan.FromMilliseconds(200);
 
     private static readonly TimeSpan EndWithin = TimeSpan.FromSeconds(5);
@@ -60,9 +63,9 @@ internal static class DrillCommand
     /// <summary>Checks a program's name.</summary>
     /// <exception cref="UsageException">No file can be called so.</exception>
     public static string NameOf(string text) =>
-        text.Length is > 0 and <= 200 && text is not ("." or "..") && !text.AsSpan().ContainsAny('/', '\0', '\n')
+        text.Length > 0 && Encoding.UTF8.GetByteCount(text) <= MaxName && text is not ("." or "..") && !text.AsSpan().ContainsAny('/', '\0', '\n')
             ? text
-            : throw new UsageException($"--name: '{text}' is no name of a program");
+            : throw new UsageException($"--name: '{text}' is no name of a program: at most {MaxName} bytes, which is what the kernel keeps of it, and no '/'");
 
     /// <summary>Drills, prints, and returns the exit code.</summary>
     public static async Task<int> RunAsync(DrillOptions options, TextWriter output, TextWriter error, CancellationToken cancellation)
@@ -79,6 +82,10 @@ internal static class DrillCommand
         {
             using var agent = new DrillAgent(options.Agent);
             var described = await agent.DescribeAsync(early.Token);
+            if ((string?)described["recording"] is { } recording)
+            {
+                throw new IOException($"{options.Agent.Scheme}://{options.Agent.Authority} shows a recording ({recording}), and watches nobody");
+            }
             string[] watched = [.. described["watch"]!.AsArray().Select(static name => (string)name!)];
             if (!watched.Any(name => TaskName.From(name).Equals(TaskName.From(options.Name))))
             {

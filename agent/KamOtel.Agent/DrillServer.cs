@@ -36,7 +36,8 @@ internal sealed class DrillServer : IDisposable
         }
         catch (Exception e) when (e is IOException or UnauthorizedAccessException)
         {
-            throw new IOException($"no folder can be made in {Path.GetTempPath()}: {e.Message}; name another one with TMPDIR=DIRECTORY", e);
+            string why = Directory.Exists(Path.GetTempPath()) ? e.Message.TrimEnd('.') : "it is not there";
+            throw new IOException($"no folder can be made in {Path.GetTempPath()}: {why}; name another one with TMPDIR=DIRECTORY", e);
         }
         string program = Path.Combine(folder.FullName, name);
         try

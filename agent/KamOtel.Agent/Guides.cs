@@ -68,7 +68,7 @@ internal static class Guides
             // What is only in the repository cannot be followed here.
             if (link.Url is { } url && !IsHere(url, path))
             {
-                _ = link.ReplaceBy(new EmphasisInline(), copyChildren: true);
+                _ = link.ReplaceBy(new EmphasisInline { DelimiterChar = '*', DelimiterCount = 1 }, copyChildren: true);
             }
         }
         string title = document.Descendants<HeadingBlock>().FirstOrDefault()?.Inline?.Descendants<LeafInline>() is { } words ? string.Concat(words.Select(Word)) : path;

@@ -30,7 +30,7 @@ internal static class Alerts
         new(
             "KamOtelHazard", Severity.Warning, "hazard", "0s",
             PromQl.Verdicts(Verdict.Hazard, Verdict.Corrupted),
-            $"{Where} is a hazard: its processes share state of OpenSSL, set by [author], and it crashes under TLS load. Cure: tls_threads_mode=2, or a newer Kamailio, in a maintenance window",
+            $"{Where} is a hazard: its processes share state of OpenSSL, set by [author], and it crashes under TLS load. Cure: tls_threads_mode=2 with Kamailio 5.7.5 or later, in a maintenance window",
             "Two or more processes hold the same pointer into shared memory in the same slot of OpenSSL and will free each other's state. The server serves: do not restart it in haste, it would come back with the same hazard. `kamotel scan` on its host says what cures this version.")
         {
             Blame = Author,

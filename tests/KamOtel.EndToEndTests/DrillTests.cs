@@ -72,6 +72,7 @@ public sealed class DrillTests
         closed.Errors.ShouldContain("lets nobody run a program (noexec?); name another folder with TMPDIR=DIRECTORY");
 
         (await RunningProgram.Run(Requirements.Binary, ["drill", "--name", "a/b"])).Code.ShouldBe(64);
+        (await RunningProgram.Run(Requirements.Binary, ["drill", "--name", "sixteen-bytes-is"])).Code.ShouldBe(64);
         (await RunningProgram.Run(Requirements.Binary, ["drill", "--agent", "localhost"])).Code.ShouldBe(64);
     }
 

@@ -106,6 +106,7 @@ public sealed partial class HelmTests(HelmChart chart) : IClassFixture<HelmChart
     [InlineData("image.repository=x,tls.secret=t,monitor.kind=PodMonitor", "give monitor.tlsConfig a ca and a serverName")]
     [InlineData("image.repository=x,tls.secret=t,tls.clientCaSecret=c,monitor.kind=PodMonitor,monitor.tlsConfig.serverName=a", "give monitor.tlsConfig a cert and a keySecret")]
     [InlineData("image.repository=x,extraEnv[0].name=OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT has a value of its own (otlp.endpoint")]
+    [InlineData("image.repository=x,networkPolicy.from=null", "networkPolicy.from: an empty list lets everybody in")]
     [InlineData("image.repository=x,extraEnv[0].name=KAMOTEL_WATCH", "KAMOTEL_WATCH has a value of its own")]
     public async Task Values_that_would_end_in_silence_are_refused_with_the_remedy(string values, string words)
     {

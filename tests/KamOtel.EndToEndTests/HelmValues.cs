@@ -108,7 +108,7 @@ internal sealed record HelmValues(string Name, string More, string? KubeVersion 
         new("no drill", "drill: {enabled: false}"),
         new("no drill and passwords", "drill: {enabled: false}\nbasicAuth: {secret: users}"),
         new("no policy", "networkPolicy: {enabled: false}"),
-        new("a policy for everybody", "networkPolicy: {from: []}"),
+        new("a policy for everybody", "networkPolicy: {from: [{ipBlock: {cidr: 0.0.0.0/0}}]}"),
         new("a policy with a way out", "networkPolicy: {egress: [{to: [{ipBlock: {cidr: 10.0.0.0/8}}]}]}\notlp: {endpoint: \"http://10.0.0.1:4317\"}"),
         new("a policy without a drill", "drill: {enabled: false}\nnetworkPolicy: {from: [{podSelector: {}}]}"),
         new("another account", "serviceAccount: {create: false, name: watcher}"),

@@ -55,6 +55,7 @@ k8s.node.name=$(NODE_NAME)
 {{- if and $v.monitor.kind $v.basicAuth.secret (not $v.monitor.basicAuth) }}{{ fail "basicAuth.secret: Prometheus would be refused; give monitor.basicAuth the Secret with its name and password" }}{{ end }}
 {{- if and $v.monitor.kind $v.tls.secret (not $v.monitor.tlsConfig) }}{{ fail "tls.secret: Prometheus would not trust the agents; give monitor.tlsConfig a ca and a serverName" }}{{ end }}
 {{- if and $v.monitor.kind $v.tls.clientCaSecret (not (and (hasKey $v.monitor.tlsConfig "cert") (hasKey $v.monitor.tlsConfig "keySecret"))) }}{{ fail "tls.clientCaSecret: Prometheus would be refused; give monitor.tlsConfig a cert and a keySecret" }}{{ end }}
+{{- if and $v.networkPolicy.enabled (not $v.networkPolicy.from) }}{{ fail "networkPolicy.from: an empty list lets everybody in; name who may ask the agents, or set networkPolicy.enabled=false" }}{{ end }}
 {{- range $v.extraEnv }}
 {{- if or (hasPrefix "KAMOTEL_" .name) (has .name (list "OTEL_EXPORTER_OTLP_ENDPOINT" "OTEL_EXPORTER_OTLP_PROTOCOL" "OTEL_EXPORTER_OTLP_HEADERS" "OTEL_EXPORTER_OTLP_CERTIFICATE" "OTEL_METRIC_EXPORT_INTERVAL" "OTEL_RESOURCE_ATTRIBUTES" "NODE_NAME")) }}{{ fail (printf "extraEnv: %s has a value of its own (%s)" .name (ternary "agent, tls, basicAuth" "otlp.endpoint and others of otlp" (hasPrefix "KAMOTEL_" .name))) }}{{ end }}
 {{- end }}

@@ -25,6 +25,7 @@ public sealed partial class GuidesTests
     public void Each_link_of_a_page_leads_to_a_page_and_a_place_on_it(string path)
     {
         string page = KamOtel.Agent.Guides.Page(path).ShouldNotBeNull();
+        page.ShouldNotContain("<>");
         var here = new Uri("http://localhost/" + path);
         Uri[] links = [.. Link().Matches(page).Select(m => new Uri(here, m.Groups["url"].Value)).Where(static u => u is { Host: "localhost", AbsolutePath: not "/" } && !u.AbsolutePath.StartsWith("/page/", StringComparison.Ordinal))];
         links.ShouldNotBeEmpty();
