@@ -194,7 +194,7 @@ public sealed class CheckTests
         // While it attaches: the command is not even begun.
         await using (RunningProgram attaching = RunningProgram.Start(Requirements.Binary, [.. Quick, "--", "sh", "-c", $"echo > {scratch["begun"]}; sleep 1000"]))
         {
-            await Until.True("kamotel to handle signals", () => File.ReadAllText($"/proc/{attaching.Pid}/status").Split('\n').Any(static line => line.StartsWith("SigCgt:", StringComparison.Ordinal) && Convert.ToUInt64(line[7..].Trim(), 16) is var caught && (caught & 1) != 0 && (caught & (1 << 14)) != 0));
+            await Until.True("kamotel to handle signals", () => File.ReadAllText($"/proc/{attaching.Pid}/status").Split('\n').Any(static line => line.StartsWith("SigCgt:", StringComparison.Ordinal) && Convert.ToUInt64(line[7..].Trim(), 16) is var caught && (caught & (1 << 1)) != 0 && (caught & (1 << 14)) != 0));
             attaching.Send(Signal.Interrupt);
             Ended early = await attaching.End();
             early.Code.ShouldBe(2, early.ToString());
