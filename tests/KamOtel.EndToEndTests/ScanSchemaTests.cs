@@ -14,7 +14,8 @@ public sealed class ScanSchemaTests
           "schema": 1,
           "instances": [
             {
-              "target": "/etc/kamailio/kamailio.cfg",
+              "target": "pod:edge-0",
+              "container": { "id": "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef", "hostName": "edge-0", "podUid": "01234567-89ab-cdef-0123-456789abcdef", "podName": "edge-0" },
               "rootPid": 1,
               "processes": 2,
               "verdict": "hazard",
