@@ -150,7 +150,7 @@ public sealed class PageTests(PageBrowser browser) : IClassFixture<PageBrowser>
 
         await page.GetByLabel("Filter").FillAsync("onerror");
         (await rows.CountAsync()).ShouldBe(1);
-        (await rows.GetByRole(AriaRole.Link).InnerTextAsync()).ShouldBe("<img src=x onerror=alert(1)>\\u{202e}gfc");
+        (await rows.GetByRole(AriaRole.Link).InnerTextAsync()).ShouldBe("<img src=x onerror=alert(1)>?gfc");
         await rows.GetByRole(AriaRole.Link).PressAsync("Enter");
         await shown.Says(".headline h1", "<img src=x");
         (await page.Locator("img").CountAsync()).ShouldBe(1, "only the brand's");
