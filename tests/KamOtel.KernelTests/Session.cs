@@ -68,8 +68,8 @@ internal sealed class Session : IObservationHandler, IDisposable
     /// <summary>The same with another library, and the program that can load it.</summary>
     public IReadOnlyList<Deed> RunWith(string library, string program, string scenario, int count = 0)
     {
-        using var scratch = new Scratch();
-        using Target target = Target.Start(scratch, Name, library, scenario, count, program);
+        using Scratch? other = program == _program ? null : new Scratch();
+        using Target target = Target.Start(other ?? _scratch, Name, library, scenario, count, program);
         CollectUntil(() => target.HasExited, "the target to end");
         IReadOnlyList<Deed> deeds = target.Finish();
         CollectUntil(() => Seen.Any(o => o is { Kind: ObservationKind.Exit, LastThread: true } && o.Process.Tgid == target.Pid), "the exit of the target");
