@@ -12,7 +12,7 @@ public sealed class StepTests
     private const string SetLocal = "CRYPTO_THREAD_set_local";
 
     /// <summary>The links to uprobes that Linux 6.6 brought, and the attachments of before.</summary>
-    public static TheoryData<bool> Kinds => OperatingSystem.IsOSPlatformVersionAtLeast("Linux", 6, 6) ? [true, false] : [false];
+    public static TheoryData<bool> Kinds => Machine.HasUprobeLinks ? [true, false] : [false];
 
     [Theory]
     [MemberData(nameof(Kinds))]
