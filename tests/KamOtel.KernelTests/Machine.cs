@@ -63,9 +63,18 @@ internal static class Machine
             string name = Path.GetFileName(path);
             string? kind = new FileInfo(path).LinkTarget;
             string info = $"/proc/self/fdinfo/{name}";
-            if (kind is not null && File.Exists(info))
+            string? said = null;
+            try
             {
-                yield return new Descriptor(name, kind, File.ReadAllText(info));
+                said = File.ReadAllText(info);
+            }
+            catch (FileNotFoundException)
+            {
+                // Another thread has closed it meanwhile.
+            }
+            if (kind is not null && said is not null)
+            {
+                yield return new Descriptor(name, kind, said);
             }
         }
     }

@@ -12,7 +12,6 @@
  */
 #define _GNU_SOURCE
 #include <dlfcn.h>
-#include <poll.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -357,17 +356,15 @@ int main(int argc, char **argv)
 			set(i);
 		quiet = 0;
 	} else if (!strcmp(scenario, "late")) {
-		/* Calls of which some come before the probes, and the rest after them, until somebody has seen enough. */
-		struct pollfd input = {.fd = 0, .events = POLLIN};
-		long i = 0;
-
-		do {
+		/* Calls of which some come before the probes, and the rest after them. */
+		for (long i = 1; i <= count; i++) {
 			struct timespec now;
 
 			clock_gettime(CLOCK_BOOTTIME, &now);
 			say("at %lld\n", now.tv_sec * 1000000000LL + now.tv_nsec);
-			set(++i);
-		} while (!poll(&input, 1, 10));
+			set(i);
+			pause_ms(10);
+		}
 	} else if (!strcmp(scenario, "extended")) {
 		if (!set_local_ex || !clean_local)
 			return 67;
