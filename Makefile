@@ -17,7 +17,7 @@ VERSION := $(shell sed -n 's:.*<VersionPrefix>\(.*\)</VersionPrefix>.*:\1:p' Dir
 SOURCES := $(shell find agent bpf \( -name bin -o -name obj \) -prune -o \( -type f -o -type d \) -print 2>/dev/null) \
 	Directory.Build.props Directory.Packages.props global.json
 
-.PHONY: help build image image-root man package dashboards chart demo test test-unit test-kernel test-e2e pictures corpus bench fuzz format clean setup-build setup-image setup-test
+.PHONY: help build image image-root man package dashboards chart demo test test-unit test-kernel test-e2e test-kernels pictures corpus bench fuzz format clean setup-build setup-image setup-test
 
 help: ## List the commands
 	@sed -n 's/^\([a-z][a-z0-9-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 20
@@ -66,7 +66,7 @@ chart: ## Package the Helm chart: out/kamotel-VERSION.tgz
 demo: build ## Watch a real Kamailio start: ARGS='--with db_mysql', ARGS=--once, ARGS=--help
 	@demo/run $(ARGS)
 
-test: build image setup-test ## Run all tests: unit, kernel, end to end
+test: build image setup-test ## Run all tests on this kernel: unit, kernel, end to end
 	@scripts/run-tests unit kernel e2e $(ARGS)
 
 test-unit: setup-build ## Run the unit and property tests: no root, no BPF
@@ -77,6 +77,9 @@ test-kernel: setup-build setup-test ## Run the tests of probes and ring against 
 
 test-e2e: build image setup-test ## Run out/kamotel against real servers (root)
 	@scripts/run-tests e2e $(ARGS)
+
+test-kernels: build setup-test ## Run a selection of both on Debian's other kernels, in QEMU (root)
+	@scripts/run-tests kernels $(ARGS)
 
 pictures: build setup-test ## Take the README's pictures of the status page anew (root)
 	@scripts/run-tests e2e -- -class '*.PageTests'

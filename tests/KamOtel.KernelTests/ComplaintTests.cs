@@ -15,6 +15,9 @@ public sealed partial class ComplaintTests : IDisposable
     private readonly ComplaintLog _log = new();
     private readonly string _name = $"kc{Environment.ProcessId}";
 
+    /// <summary>How many messages a round of the program logs that are watched for: not the shortage of memory, before Linux 6.6.</summary>
+    private static int Kinds => Machine.HasUprobeLinks ? 6 : 5;
+
     public ComplaintTests() => Machine.MustRunBpf();
 
     public void Dispose() => _scratch.Dispose();
@@ -32,8 +35,8 @@ public sealed partial class ComplaintTests : IDisposable
         Compile(options);
         using Watcher watcher = Start();
         string[] lines = Run(watcher, scenario, 20);
-        Expected(lines).Count.ShouldBe(6 * 20, "else this shows nothing");
-        TurnUntil(watcher, () => _log.Complaints.Count >= 6 * 20, "all complaints");
+        Expected(lines).Count.ShouldBe(Kinds * 20, "else this shows nothing");
+        TurnUntil(watcher, () => _log.Complaints.Count >= Kinds * 20, "all complaints");
         Told().ShouldBe(Expected(lines));
         _log.Warnings.ShouldBeEmpty();
     }
@@ -45,7 +48,7 @@ public sealed partial class ComplaintTests : IDisposable
         Compile("-O2");
         using Watcher watcher = Start();
         string[] lines = Run(watcher, "fork", Workers);
-        TurnUntil(watcher, () => _log.Complaints.Count >= 6 * Workers, "all complaints");
+        TurnUntil(watcher, () => _log.Complaints.Count >= Kinds * Workers, "all complaints");
         Told().ShouldBe(Expected(lines));
         _log.Complaints.Select(static c => c.Pid).Distinct().Count().ShouldBe(Workers);
         _log.Warnings.ShouldBeEmpty();
@@ -60,6 +63,12 @@ public sealed partial class ComplaintTests : IDisposable
         using Watcher watcher = Start();
         string[] lines = Run(watcher, "module", 6, module);
         lines.Count(static l => l.Contains("could not allocate", StringComparison.Ordinal)).ShouldBe(6);
+        if (!Machine.HasUprobeLinks)
+        {
+            Told().ShouldBeEmpty();
+            _log.ShortageNotWatched.ShouldBe("this kernel has no links to uprobes (Linux 6.6)");
+            return;
+        }
         TurnUntil(watcher, () => _log.Complaints.Count >= 6, "all complaints");
         _log.Complaints.Select(static c => (c.Kind, c.Address, c.Module, c.Caller)).Distinct()
             .ShouldBe([(ComplaintKind.OutOfSharedMemory, 0ul, "nomem", null)]);
@@ -73,7 +82,7 @@ public sealed partial class ComplaintTests : IDisposable
         using Watcher watcher = Start();
         Mount(watcher);
         string[] lines = Run(watcher, "slog", 3);
-        TurnUntil(watcher, () => _log.Complaints.Count >= 18, "all complaints");
+        TurnUntil(watcher, () => _log.Complaints.Count >= Kinds * 3, "all complaints");
         Told().ShouldBe(Expected(lines));
     }
 
@@ -134,7 +143,7 @@ public sealed partial class ComplaintTests : IDisposable
         var expected = new List<string>();
         foreach (string line in lines)
         {
-            if (Text().Match(line) is not { Success: true, Value: var text })
+            if (Text().Match(line) is not { Success: true, Value: var text } || (text[..3] == "cou" && !Machine.HasUprobeLinks))
             {
                 continue;
             }
@@ -172,6 +181,9 @@ public sealed partial class ComplaintTests : IDisposable
         if (library != "none")
         {
             process.StandardOutput.ReadLine().ShouldBe("loaded");
+        }
+        if (library != "none" && Machine.HasUprobeLinks)
+        {
             TurnUntil(watcher, () => _log.Probed.Contains(library), "the module's probes");
         }
         process.StandardInput.Close();
@@ -222,6 +234,8 @@ public sealed partial class ComplaintTests : IDisposable
 
         public List<string> Warnings { get; } = [];
 
+        public string? ShortageNotWatched { get; private set; }
+
         public IDisposable? BeginScope<TState>(TState state)
             where TState : notnull => null;
 
@@ -239,6 +253,10 @@ public sealed partial class ComplaintTests : IDisposable
                 else if (eventId.Name == "Probed")
                 {
                     Probed.Add((string)values["Path"]!);
+                }
+                else if (eventId.Name == nameof(ShortageNotWatched))
+                {
+                    ShortageNotWatched = (string)values["Reason"]!;
                 }
                 else if (logLevel >= LogLevel.Warning)
                 {

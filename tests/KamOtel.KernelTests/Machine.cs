@@ -16,6 +16,9 @@ internal static class Machine
     /// <summary>The library that the scenarios use: Debian's own.</summary>
     public static string Libcrypto => "/usr/lib/" + (Environment.Is64BitProcess && System.Runtime.InteropServices.RuntimeInformation.ProcessArchitecture == System.Runtime.InteropServices.Architecture.Arm64 ? "aarch64" : "x86_64") + "-linux-gnu/libcrypto.so.3";
 
+    /// <summary>This kernel has links to uprobes, by its version: whether the agent finds them is what tests tell.</summary>
+    public static bool HasUprobeLinks => OperatingSystem.IsOSPlatformVersionAtLeast("Linux", 6, 6);
+
     /// <summary>Folder with the compiled targets.</summary>
     public static string Targets => Compiled.Value;
 
@@ -60,9 +63,18 @@ internal static class Machine
             string name = Path.GetFileName(path);
             string? kind = new FileInfo(path).LinkTarget;
             string info = $"/proc/self/fdinfo/{name}";
-            if (kind is not null && File.Exists(info))
+            string? said = null;
+            try
             {
-                yield return new Descriptor(name, kind, File.ReadAllText(info));
+                said = File.ReadAllText(info);
+            }
+            catch (FileNotFoundException)
+            {
+                // Another thread has closed it meanwhile.
+            }
+            if (kind is not null && said is not null)
+            {
+                yield return new Descriptor(name, kind, said);
             }
         }
     }

@@ -11,12 +11,13 @@ public sealed class StepTests
 {
     private const string SetLocal = "CRYPTO_THREAD_set_local";
 
+    /// <summary>The links to uprobes that Linux 6.6 brought, and the attachments of before.</summary>
+    public static TheoryData<bool> Kinds => Machine.HasUprobeLinks ? [true, false] : [false];
+
     [Theory]
-    [InlineData(true)]
-    [InlineData(false)]
+    [MemberData(nameof(Kinds))]
     public void An_entry_in_the_main_thread_is_told_with_the_address_of_the_function(bool uprobeMulti)
     {
-        Assert.SkipWhen(uprobeMulti && !KernelSide.HasUprobeMulti, "this test needs Linux 6.6");
         using var session = new Session(uprobeMulti: uprobeMulti);
         ulong offset = OffsetIn(session.Library, SetLocal);
         using SafeHandle link = session.Kernel.AttachEnter(session.Library, offset);
