@@ -11,8 +11,7 @@ namespace KamOtel.Agent;
 /// </summary>
 internal sealed partial class Inspector(KernelSide kernel, ProcFs proc, Action<double> duration, ILogger logger)
 {
-    private readonly SlotReader _slots = new(proc);
-    private readonly ServerFactsReader _facts = new(proc);
+    private readonly ProcessInspector _processes = new(proc);
     private readonly List<ThreadPointer> _threads = [];
 
     /// <summary>Inspections of instances so far.</summary>
@@ -33,35 +32,22 @@ internal sealed partial class Inspector(KernelSide kernel, ProcFs proc, Action<d
         foreach (InspectionRequest request in due)
         {
             long start = Stopwatch.GetTimestamp();
-            _slots.BeginPass();
-            var found = new List<ProcessInspection>(request.Processes.Length);
-            foreach (ProcessId process in request.Processes)
-            {
-                found.Add(refused is null ? _slots.Inspect(process, [.. threads[process]]) : new ProcessInspection
-                {
-                    Process = process,
-                    TimeNs = nowNs,
-                    Status = InspectionStatus.Denied,
-                    Detail = refused,
-                });
-            }
-            fleet.Inspected(request.Instance, found, _facts.Read(request.Root), BootClock.NowNs);
+            ProcessInspection[] found = refused is null ? _processes.Inspect(request.Processes, threads) : [.. request.Processes.Select(Denied)];
+            fleet.Inspected(request.Instance, found, _processes.Facts(request.Root), BootClock.NowNs);
             Count++;
             duration((listing + Stopwatch.GetElapsedTime(start)).TotalSeconds);
         }
         return due;
+
+        ProcessInspection Denied(ProcessId process) => new() { Process = process, TimeNs = nowNs, Status = InspectionStatus.Denied, Detail = refused };
     }
 
     /// <summary>What is needed to understand a process's slots; null when it cannot be known.</summary>
-    public ProcessView? View(ProcessId process)
-    {
-        _slots.BeginPass();
-        return _slots.TryView(process, out ProcessView? view, out _) ? view : null;
-    }
+    public ProcessView? View(ProcessId process) => _processes.View(process);
 
     /// <summary>What a dying process held, from the kernel's copy of its slots.</summary>
     public ProcessInspection Decode(ProcessView view, ProcessId process, ReadOnlySpan<byte> blocks, uint blocksRead, ulong timeNs) =>
-        _slots.Decode(view, process, blocks, blocksRead, timeNs);
+        _processes.Decode(view, process, blocks, blocksRead, timeNs);
 
     /// <summary>Null, or why the kernel refused.</summary>
     private string? ReadThreads()
