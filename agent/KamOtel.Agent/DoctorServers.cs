@@ -120,6 +120,7 @@ internal sealed class DoctorServers(RunOptions options, Capabilities own)
         var servers = ImmutableArray.CreateBuilder<ExaminedServer>();
         foreach (InstanceSnapshot instance in fleet.Snapshot(BootClock.NowNs).Instances)
         {
+            // What has ended meanwhile is as good as gone: it is not confirmed.
             ProcessInspection? bad = processes.Inspect([.. instance.Processes.Select(static p => p.Id)], byProcess)
                 .FirstOrDefault(static i => i.Status is InspectionStatus.Denied or InspectionStatus.Unsupported or InspectionStatus.Unreadable);
             servers.Add(new ExaminedServer(instance.Target, instance.Root.Tgid, bad is null ? null : Cut(bad.Detail), bad?.Status == InspectionStatus.Denied));

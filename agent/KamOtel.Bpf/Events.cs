@@ -258,6 +258,7 @@ internal static class Events
     {
         public ulong StartNs;
         public ulong TlsBase;
+        public ulong MapsVersion;
         public uint Tgid;
         public uint Tid;
     }

@@ -89,7 +89,7 @@ public sealed unsafe class KernelSide : IRecordHandler, IDisposable
     private readonly SharedSection _globals;
     private readonly Libc.PollFd[] _poll = [];
     private readonly long[] _received = new long[Events.Kinds];
-    private readonly Events.TaskRecord[] _threads = new Events.TaskRecord[2048];
+    private readonly Events.TaskRecord[] _threads = new Events.TaskRecord[1024];
     private int _wake = -1;
     private BpfLink? _allThreads;
     private IObservationHandler? _handler;
@@ -267,7 +267,7 @@ public sealed unsafe class KernelSide : IRecordHandler, IDisposable
         {
             foreach (ref readonly Events.TaskRecord thread in threads)
             {
-                into.Add(new ThreadPointer(ProcessId.FromNanoseconds((int)thread.Tgid, thread.StartNs), (int)thread.Tid, thread.TlsBase));
+                into.Add(new ThreadPointer(ProcessId.FromNanoseconds((int)thread.Tgid, thread.StartNs), (int)thread.Tid, thread.TlsBase, thread.MapsVersion));
             }
         });
     }

@@ -143,6 +143,7 @@ internal static class BoundedCall
 
                     results[i] = result;
                     _at = i + 1;
+                    Progress();
                     _error = error;
                     if (error is not null || _at == pids.Count)
                     {

@@ -12,17 +12,34 @@ public sealed class ProcessInspector(ProcFs proc)
     private SlotReader _slots = new(proc);
     private ServerFactsReader _facts = new(proc);
 
-    /// <summary>Reads the slots of processes in one pass: see <see cref="SlotReader.Inspect"/>.</summary>
+    /// <summary>
+    /// Reads the slots of processes in one pass: see <see cref="SlotReader.Inspect"/>. To be taken for true only by
+    /// <see cref="Confirm"/>.
+    /// </summary>
     /// <param name="processes">The processes.</param>
-    /// <param name="threads">The threads of each.</param>
+    /// <param name="threads">The threads of all.</param>
     public ProcessInspection[] Inspect(IReadOnlyList<ProcessId> processes, ILookup<ProcessId, ThreadPointer> threads)
     {
         ArgumentNullException.ThrowIfNull(processes);
         ArgumentNullException.ThrowIfNull(threads);
+        _slots.Forget(threads);
         return Read(
             processes,
-            slots => i => slots.Inspect(processes[i], [.. threads[processes[i]]]),
+            slots => i => slots.Read(processes[i], [.. threads[processes[i]]]),
             (i, unread) => SlotReader.Failed(processes[i], BootClock.NowNs, unread));
+    }
+
+    /// <summary>What was found, when the process was there all the time: its Thread#1 is listed again afterwards.</summary>
+    /// <param name="found">What <see cref="Inspect"/> found.</param>
+    /// <param name="threads">The threads of all, listed after that.</param>
+    public static ProcessInspection Confirm(ProcessInspection found, ILookup<ProcessId, ThreadPointer> threads)
+    {
+        ArgumentNullException.ThrowIfNull(found);
+        ArgumentNullException.ThrowIfNull(threads);
+        ProcessId process = found.Process;
+        return found.Status == InspectionStatus.Gone || threads[process].Any(thread => thread.Tid == process.Tgid)
+            ? found
+            : new() { Process = process, TimeNs = found.TimeNs, Status = InspectionStatus.Gone, Detail = $"process {process} is gone" };
     }
 
     /// <summary>What is needed to understand a process's slots; null when it cannot be known.</summary>

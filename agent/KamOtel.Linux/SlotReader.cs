@@ -21,6 +21,9 @@ public sealed class SlotReader
     private const int MaxOtherThreads = 256;
     private const int MaxReads = 6;
 
+    /// <summary>The most processes whose mappings are remembered.</summary>
+    private const int MaxViews = 8192;
+
     private readonly ProcFs _proc;
     private readonly MappedFiles _files;
     private readonly MapScan _scan;
@@ -28,6 +31,9 @@ public sealed class SlotReader
     private List<Slot> _slots = [];
     private List<Slot> _previous = [];
     private byte[] _read = [];
+
+    /// <summary>What was learned of processes whose mappings have a version: good as long as that is the same.</summary>
+    private readonly Dictionary<ProcessId, (ulong Version, ProcessView View)> _views = [];
 
     /// <summary>Where the blocks of slots were in the process before: a forked one has them at the same places.</summary>
     private byte[] _table = [];
@@ -89,6 +95,19 @@ public sealed class SlotReader
         return true;
     }
 
+    /// <summary>Forgets the processes that are not among the living.</summary>
+    public void Forget(ILookup<ProcessId, ThreadPointer> living)
+    {
+        ArgumentNullException.ThrowIfNull(living);
+        if (_views.Count > living.Count)
+        {
+            foreach (ProcessId ended in _views.Keys.Where(process => !living.Contains(process)).ToArray())
+            {
+                _ = _views.Remove(ended);
+            }
+        }
+    }
+
     /// <summary>Reads the slots of a process.</summary>
     /// <param name="process">The process.</param>
     /// <param name="threads">Its threads; those of other processes are passed over.</param>
@@ -97,14 +116,21 @@ public sealed class SlotReader
     /// </returns>
     public ProcessInspection Inspect(ProcessId process, IReadOnlyList<ThreadPointer> threads)
     {
+        ProcessInspection found = Read(process, threads);
+        return found.Status is InspectionStatus.Inspected or InspectionStatus.Unstable && !IsStill(process, found.TimeNs, out ProcessInspection? gone) ? gone : found;
+    }
+
+    /// <summary>The same, when somebody else finds out afterwards whether it was that process all the time.</summary>
+    internal ProcessInspection Read(ProcessId process, IReadOnlyList<ThreadPointer> threads)
+    {
         ArgumentNullException.ThrowIfNull(threads);
         ulong now = BootClock.NowNs;
-        if (!TryFindMain(process, threads, out ulong thread))
+        if (!TryFindMain(process, threads, out ThreadPointer main))
         {
             return Failed(process, now, InspectionStatus.Gone, $"process {process} has no Thread#1 any more");
         }
 
-        if (!TryMap(process, now, out ProcessView? view, out ProcessInspection? failure))
+        if (!TryView(main, now, out ProcessView? view, out ProcessInspection? failure))
         {
             return failure;
         }
@@ -112,7 +138,7 @@ public sealed class SlotReader
         bool stable = false;
         for (int i = 0; i < MaxReads && !stable; i += 2)
         {
-            if (!TryReadTwice(view, thread, out stable, out ProcFailure unread))
+            if (!TryReadTwice(view, main.TlsBase, out stable, out ProcFailure unread))
             {
                 return IsStill(process, now, out failure) ? Failed(process, now, unread) : failure;
             }
@@ -120,11 +146,6 @@ public sealed class SlotReader
 
         ImmutableArray<HeldSlot> slots = Held(view, _slots);
         int others = CountOthers(view, threads);
-        if (!IsStill(process, now, out failure))
-        {
-            return failure;
-        }
-
         return stable
             ? new()
             {
@@ -195,18 +216,18 @@ public sealed class SlotReader
     internal static ProcessInspection Failed(ProcessId process, ulong timeNs, ProcFailure failure) =>
         Failed(process, timeNs, MapScan.ToStatus(failure.Status), failure.Detail);
 
-    private static bool TryFindMain(ProcessId process, IReadOnlyList<ThreadPointer> threads, out ulong pointer)
+    private static bool TryFindMain(ProcessId process, IReadOnlyList<ThreadPointer> threads, out ThreadPointer main)
     {
         for (int i = 0; i < threads.Count; i++)
         {
             if (threads[i].Process == process && threads[i].Tid == process.Tgid)
             {
-                pointer = threads[i].TlsBase;
+                main = threads[i];
                 return true;
             }
         }
 
-        pointer = 0;
+        main = default;
         return false;
     }
 
@@ -296,6 +317,30 @@ public sealed class SlotReader
         }
 
         return failure is null;
+    }
+
+    /// <summary>The version was asked for before the mappings are read: whatever changes in between gives another one.</summary>
+    private bool TryView(ThreadPointer main, ulong now, [NotNullWhen(true)] out ProcessView? view, [NotNullWhen(false)] out ProcessInspection? failure)
+    {
+        if (main.MapsVersion != 0 && _views.TryGetValue(main.Process, out (ulong Version, ProcessView View) known) && known.Version == main.MapsVersion)
+        {
+            (view, failure) = (known.View, null);
+            return true;
+        }
+
+        _ = _views.Remove(main.Process);
+        if (!TryMap(main.Process, now, out view, out failure))
+        {
+            return false;
+        }
+
+        // A file that could not be opened is tried again.
+        if (main.MapsVersion != 0 && _scan.OpenedAll && _views.Count < MaxViews)
+        {
+            _views[main.Process] = (main.MapsVersion, view);
+        }
+
+        return true;
     }
 
     private bool TryMap(ProcessId process, ulong now, [NotNullWhen(true)] out ProcessView? view, [NotNullWhen(false)] out ProcessInspection? failure)
