@@ -325,6 +325,7 @@ internal static class Events
     [StructLayout(LayoutKind.Sequential)]
     internal struct Globals
     {
+        public ulong AllLosses;
         public int WantedTask;
         public int WantedTgid;
         public ulong WantedStart;
