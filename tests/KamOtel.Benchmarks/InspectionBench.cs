@@ -17,24 +17,23 @@ internal static class InspectionBench
     /// <summary>Milliseconds a pass, by the number of processes.</summary>
     public static JsonObject Run(Build build)
     {
-        Console.WriteLine("inspection of one server\n  processes       ms   µs a process    first ms   growth");
+        Console.WriteLine("inspection of one server\n  processes       ms   µs a process   growth");
         string name = $"kb{Environment.ProcessId}";
         string program = build.Compile("server.c", name);
         var result = new JsonObject();
         double before = 0;
         foreach (int processes in new[] { 10, 100, 1000 })
         {
-            // At the first nothing is known of the processes' mappings: so is each before Linux 6.4.
-            (double first, double milliseconds) = Measure(program, name, processes);
+            double milliseconds = Measure(program, name, processes);
             string growth = before == 0 ? "" : $"{milliseconds / before,7:0.0} x";
-            Console.WriteLine(string.Create(CultureInfo.InvariantCulture, $"  {processes,9} {milliseconds,8:0.00} {milliseconds * 1000 / processes,14:0.0} {first,11:0.00} {growth}"));
+            Console.WriteLine(string.Create(CultureInfo.InvariantCulture, $"  {processes,9} {milliseconds,8:0.00} {milliseconds * 1000 / processes,14:0.0} {growth}"));
             result[processes.ToString(CultureInfo.InvariantCulture)] = Math.Round(milliseconds, 3);
             before = milliseconds;
         }
         return result;
     }
 
-    private static (double First, double Each) Measure(string program, string name, int processes)
+    private static double Measure(string program, string name, int processes)
     {
         using Process server = Build.Start(program, Build.Libcrypto, "shared", (processes - 1).ToString(CultureInfo.InvariantCulture));
         try
@@ -53,7 +52,7 @@ internal static class InspectionBench
             }
             InstanceSnapshot seen = fleet.Snapshot(BootClock.NowNs).Instances.Single();
             return seen.Processes.Length == processes && seen.Verdict == Verdict.Hazard
-                ? (times[0] * 1e3, Build.Median(times.Skip(2)) * 1e3)
+                ? Build.Median(times.Skip(2)) * 1e3
                 : throw new InvalidOperationException($"{seen.Processes.Length} processes and {seen.Verdict}: {seen.Reason}");
         }
         finally
