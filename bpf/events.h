@@ -142,6 +142,7 @@ struct kamotel_file {
 struct kamotel_task {
 	__u64 start_ns; /* of the process */
 	__u64 tls_base; /* the thread pointer: x86-64's FS base, arm64's TPIDR_EL0 */
+	__u64 maps_version; /* another whenever the process's mappings are; 0: not known */
 	__u32 tgid;
 	__u32 tid;
 };

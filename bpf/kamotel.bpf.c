@@ -21,6 +21,9 @@ struct {
 	__type(value, __u64);
 } losses SEC(".maps");
 
+/* Grows with each of them, after it: who sees the same as before need not look. */
+__u64 all_losses = 0;
+
 static __always_inline void count_loss(__u32 kind)
 {
 	__u64 *lost = bpf_map_lookup_elem(&losses, &kind);
@@ -28,6 +31,7 @@ static __always_inline void count_loss(__u32 kind)
 	/* Only migration is forbidden here, not preemption: another task may count on this CPU. */
 	if (lost)
 		__sync_fetch_and_add(lost, 1);
+	__sync_fetch_and_add(&all_losses, 1);
 }
 
 /* A record of `size` bytes for the current thread, or NULL. */

@@ -17,6 +17,29 @@ static __always_inline __u64 tls_base_of(struct task_struct *task)
 #endif
 }
 
+/*
+ * Another one whenever the process maps something else, so that who knows its mappings need not read
+ * them again: what is written for its memory lock counts (from 6.4 on), and programs that it executed.
+ * 0: not known, or the mappings change right now.
+ */
+static __always_inline __u64 maps_version_of(struct task_struct *task)
+{
+	struct mm_struct *mm = task->mm;
+	struct mm_struct___number *before = (void *)mm;
+	__u32 changes;
+
+	if (bpf_core_field_exists(mm->mm_lock_seq)) {
+		changes = BPF_CORE_READ(mm, mm_lock_seq.sequence);
+		if (changes & 1)
+			return 0;
+	} else if (bpf_core_field_exists(before->mm_lock_seq)) {
+		changes = BPF_CORE_READ(before, mm_lock_seq);
+	} else {
+		return 0;
+	}
+	return (BPF_CORE_READ(task, self_exec_id) << 32 | changes) + 1;
+}
+
 SEC("iter/task")
 int kamotel_task(struct bpf_iter__task *ctx)
 {
@@ -31,6 +54,7 @@ int kamotel_task(struct bpf_iter__task *ctx)
 	if (!find_watched(thread.tgid, thread.start_ns))
 		return 0;
 	thread.tls_base = tls_base_of(task);
+	thread.maps_version = maps_version_of(task);
 	thread.tid = task->pid;
 	/* What does not fit any more is asked for again at the next read. */
 	bpf_seq_write(ctx->meta->seq, &thread, sizeof(thread));

@@ -72,8 +72,18 @@ struct thread_struct {
 };
 #endif
 
+typedef struct seqcount {
+	unsigned int sequence;
+} seqcount_t;
+
 struct mm_struct {
 	unsigned long start_stack;
+	seqcount_t mm_lock_seq;
+};
+
+/* Before 6.13. */
+struct mm_struct___number {
+	int mm_lock_seq;
 };
 
 typedef struct {
@@ -106,6 +116,7 @@ struct task_struct {
 	pid_t pid;
 	pid_t tgid;
 	int exit_code;
+	__u64 self_exec_id;
 	__u64 start_boottime;
 	struct task_struct *group_leader;
 	struct signal_struct *signal;

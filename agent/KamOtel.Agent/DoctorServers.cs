@@ -113,15 +113,15 @@ internal sealed class DoctorServers(RunOptions options, Capabilities own)
         using KernelSide kernel = KernelSide.LoadForInspection(NullLogger.Instance);
         var fleet = new Fleet(options.ForFleet(), SilentSink.Instance);
         new RunningServers(kernel, _proc, options.Watch, NullLogger.Instance).Find((observation, name) => fleet.Observe(in observation, name?.Target, name?.Container));
-        var slots = new SlotReader(_proc);
+        var processes = new ProcessInspector(_proc);
         var threads = new List<ThreadPointer>();
         kernel.ReadThreads(tgid: null, threads);
         ILookup<ProcessId, ThreadPointer> byProcess = threads.ToLookup(static t => t.Process);
         var servers = ImmutableArray.CreateBuilder<ExaminedServer>();
-        slots.BeginPass();
         foreach (InstanceSnapshot instance in fleet.Snapshot(BootClock.NowNs).Instances)
         {
-            ProcessInspection? bad = instance.Processes.Select(p => slots.Inspect(p.Id, [.. byProcess[p.Id]]))
+            // What has ended meanwhile is as good as gone: it is not confirmed.
+            ProcessInspection? bad = processes.Inspect([.. instance.Processes.Select(static p => p.Id)], byProcess)
                 .FirstOrDefault(static i => i.Status is InspectionStatus.Denied or InspectionStatus.Unsupported or InspectionStatus.Unreadable);
             servers.Add(new ExaminedServer(instance.Target, instance.Root.Tgid, bad is null ? null : Cut(bad.Detail), bad?.Status == InspectionStatus.Denied));
         }

@@ -11,8 +11,7 @@ namespace KamOtel.Agent;
 /// </summary>
 internal sealed partial class Inspector(KernelSide kernel, ProcFs proc, Action<double> duration, ILogger logger)
 {
-    private readonly SlotReader _slots = new(proc);
-    private readonly ServerFactsReader _facts = new(proc);
+    private readonly ProcessInspector _processes = new(proc);
     private readonly List<ThreadPointer> _threads = [];
 
     /// <summary>Inspections of instances so far.</summary>
@@ -26,58 +25,62 @@ internal sealed partial class Inspector(KernelSide kernel, ProcFs proc, Action<d
         {
             return due;
         }
-        long asked = Stopwatch.GetTimestamp();
-        string? refused = ReadThreads();
-        TimeSpan listing = Stopwatch.GetElapsedTime(asked);
-        ILookup<ProcessId, ThreadPointer> threads = _threads.ToLookup(static t => t.Process);
+        long start = Stopwatch.GetTimestamp();
+        ILookup<ProcessId, ThreadPointer>? threads = ListThreads(out string? refused);
+        TimeSpan listing = Stopwatch.GetElapsedTime(start);
+        var done = new List<Pass>(due.Count);
         foreach (InspectionRequest request in due)
         {
-            long start = Stopwatch.GetTimestamp();
-            _slots.BeginPass();
-            var found = new List<ProcessInspection>(request.Processes.Length);
-            foreach (ProcessId process in request.Processes)
-            {
-                found.Add(refused is null ? _slots.Inspect(process, [.. threads[process]]) : new ProcessInspection
-                {
-                    Process = process,
-                    TimeNs = nowNs,
-                    Status = InspectionStatus.Denied,
-                    Detail = refused,
-                });
-            }
-            fleet.Inspected(request.Instance, found, _facts.Read(request.Root), BootClock.NowNs);
+            start = Stopwatch.GetTimestamp();
+            ProcessInspection[] found = threads is null ? [] : _processes.Inspect(request.Processes, threads);
+            done.Add(new Pass(request, found, _processes.Facts(request.Root), BootClock.NowNs, Stopwatch.GetElapsedTime(start)));
+        }
+        start = Stopwatch.GetTimestamp();
+        // Who is listed again was there, and the same, all the time.
+        threads = threads is null ? null : ListThreads(out refused);
+        listing += Stopwatch.GetElapsedTime(start);
+        foreach (Pass pass in done)
+        {
+            fleet.Inspected(
+                pass.Request.Instance,
+                threads is null ? [.. pass.Request.Processes.Select(Denied)] : [.. pass.Found.Select(found => ProcessInspector.Confirm(found, threads))],
+                pass.Facts,
+                pass.DoneNs);
             Count++;
-            duration((listing + Stopwatch.GetElapsedTime(start)).TotalSeconds);
+            duration((listing + pass.Took).TotalSeconds);
         }
         return due;
+
+        ProcessInspection Denied(ProcessId process) => new() { Process = process, TimeNs = nowNs, Status = InspectionStatus.Denied, Detail = refused! };
     }
 
     /// <summary>What is needed to understand a process's slots; null when it cannot be known.</summary>
-    public ProcessView? View(ProcessId process)
-    {
-        _slots.BeginPass();
-        return _slots.TryView(process, out ProcessView? view, out _) ? view : null;
-    }
+    public ProcessView? View(ProcessId process) => _processes.View(process);
 
     /// <summary>What a dying process held, from the kernel's copy of its slots.</summary>
     public ProcessInspection Decode(ProcessView view, ProcessId process, ReadOnlySpan<byte> blocks, uint blocksRead, ulong timeNs) =>
-        _slots.Decode(view, process, blocks, blocksRead, timeNs);
+        _processes.Decode(view, process, blocks, blocksRead, timeNs);
 
-    /// <summary>Null, or why the kernel refused.</summary>
-    private string? ReadThreads()
+    /// <summary>The threads of all watched processes; null when the kernel refused.</summary>
+    private ILookup<ProcessId, ThreadPointer>? ListThreads(out string? refused)
     {
         _threads.Clear();
         try
         {
             kernel.ReadThreads(tgid: null, _threads);
-            return null;
+            refused = null;
+            return _threads.ToLookup(static t => t.Process);
         }
         catch (BpfException e)
         {
             NotRead(logger, e.Message);
-            return e.Message;
+            refused = e.Message;
+            return null;
         }
     }
+
+    /// <summary>What was read of an instance, to be confirmed.</summary>
+    private sealed record Pass(InspectionRequest Request, ProcessInspection[] Found, ServerFacts Facts, ulong DoneNs, TimeSpan Took);
 
     [LoggerMessage(Level = LogLevel.Warning, Message = "threads cannot be read, so nothing can be inspected: {Reason}")]
     private static partial void NotRead(ILogger logger, string reason);

@@ -49,6 +49,7 @@ internal sealed partial class Watcher : IObservationHandler, IDisposable
     private bool _filesLeft;
     private bool _shortageLeft;
     private ulong _lost;
+    private ulong _allLosses;
     private long _publishedAt;
     private bool _changed = true;
 
@@ -449,6 +450,13 @@ internal sealed partial class Watcher : IObservationHandler, IDisposable
 
     private void CountLosses()
     {
+        // Every turn: each kind is a call of the kernel.
+        ulong all = _kernel.AllLosses;
+        if (all == _allLosses)
+        {
+            return;
+        }
+        _allLosses = all;
         ulong lost = 0;
         for (int kind = 1; kind < KernelSide.KindNames.Count; kind++)
         {

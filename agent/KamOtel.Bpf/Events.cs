@@ -258,6 +258,7 @@ internal static class Events
     {
         public ulong StartNs;
         public ulong TlsBase;
+        public ulong MapsVersion;
         public uint Tgid;
         public uint Tid;
     }
@@ -324,6 +325,7 @@ internal static class Events
     [StructLayout(LayoutKind.Sequential)]
     internal struct Globals
     {
+        public ulong AllLosses;
         public int WantedTask;
         public int WantedTgid;
         public ulong WantedStart;

@@ -62,6 +62,9 @@ public sealed unsafe class KernelSide : IRecordHandler, IDisposable
     /// <summary>How long calls may gather in the ring before they are taken, in milliseconds.</summary>
     private const int GatherMs = 1;
 
+    /// <summary>Where <see cref="_poll"/> has what <see cref="Wake"/> writes to.</summary>
+    private const int WakeAt = 1;
+
     private const string KernelTypes = "/sys/kernel/btf/vmlinux";
 
     private static readonly Dictionary<string, CallProgram> Programs = new(StringComparer.Ordinal)
@@ -89,7 +92,7 @@ public sealed unsafe class KernelSide : IRecordHandler, IDisposable
     private readonly SharedSection _globals;
     private readonly Libc.PollFd[] _poll = [];
     private readonly long[] _received = new long[Events.Kinds];
-    private readonly Events.TaskRecord[] _threads = new Events.TaskRecord[2048];
+    private readonly Events.TaskRecord[] _threads = new Events.TaskRecord[1024];
     private int _wake = -1;
     private BpfLink? _allThreads;
     private IObservationHandler? _handler;
@@ -267,7 +270,7 @@ public sealed unsafe class KernelSide : IRecordHandler, IDisposable
         {
             foreach (ref readonly Events.TaskRecord thread in threads)
             {
-                into.Add(new ThreadPointer(ProcessId.FromNanoseconds((int)thread.Tgid, thread.StartNs), (int)thread.Tid, thread.TlsBase));
+                into.Add(new ThreadPointer(ProcessId.FromNanoseconds((int)thread.Tgid, thread.StartNs), (int)thread.Tid, thread.TlsBase, thread.MapsVersion));
             }
         });
     }
@@ -474,8 +477,11 @@ public sealed unsafe class KernelSide : IRecordHandler, IDisposable
             // EINTR is as good as a wake-up.
             _ = Libc.poll(fds, (nuint)_poll.Length, timeoutMs);
         }
-        ulong ignored;
-        _ = Libc.read(_wake, &ignored, sizeof(ulong));
+        if (_poll[WakeAt].Returned != 0)
+        {
+            ulong ignored;
+            _ = Libc.read(_wake, &ignored, sizeof(ulong));
+        }
         Consume(handler);
     }
 
@@ -500,6 +506,9 @@ public sealed unsafe class KernelSide : IRecordHandler, IDisposable
 
     /// <summary>Events of a kind taken from the ring so far.</summary>
     public long Received(int kind) => _received[kind];
+
+    /// <summary>Grows with each event of any kind that the kernel side drops: who sees the same as before need not ask for each.</summary>
+    public ulong AllLosses => Volatile.Read(ref _globals.As<Events.Globals>().AllLosses);
 
     /// <summary>Events of a kind that the kernel side dropped so far.</summary>
     public long Lost(int kind) => (long)_losses.SumPerCpu((uint)kind);

@@ -101,19 +101,6 @@ internal static unsafe partial class Libbpf
     [LibraryImport(Library)]
     internal static partial int bpf_link__destroy(nint link);
 
-    [LibraryImport(Library, SetLastError = true)]
-    internal static partial nint ring_buffer__new(
-        int mapFd, delegate* unmanaged[Cdecl]<nint, byte*, nuint, int> record, nint context, nint options);
-
-    [LibraryImport(Library)]
-    internal static partial int ring_buffer__consume(nint ring);
-
-    [LibraryImport(Library)]
-    internal static partial int ring_buffer__epoll_fd(nint ring);
-
-    [LibraryImport(Library)]
-    internal static partial void ring_buffer__free(nint ring);
-
     /// <summary>The head of <c>struct bpf_object_open_opts</c>: its size says how much of it we know.</summary>
     [StructLayout(LayoutKind.Sequential)]
     internal struct OpenOptions

@@ -1,4 +1,3 @@
-using System.Runtime.CompilerServices;
 using System.Runtime.InteropServices;
 
 namespace KamOtel.Bpf;
@@ -10,13 +9,24 @@ public interface IRecordHandler
     void OnRecord(ReadOnlySpan<byte> record);
 }
 
-/// <summary>The consumer of a BPF ring buffer. Nothing is allocated for a record. One thread at a time.</summary>
+/// <summary>
+/// The consumer of a BPF ring buffer (<c>kernel/bpf/ringbuf.c</c>). Nothing is allocated for a record. One thread at a time. libbpf's
+/// maps the records twice as a whole, so that one over the end is in one piece, and all of it counts as the agent's memory: here
+/// they are mapped once, and their beginning once more.
+/// </summary>
 public sealed unsafe class RingBuffer : SafeHandle
 {
+    /// <summary>No record is longer, with its header: the longest has a stack of 64 KiB.</summary>
+    private const int MaxRecord = 128 * 1024;
+
+    private const int HeaderSize = 8;
+    private const uint Busy = 1u << 31;
+    private const uint Discarded = 1u << 30;
+
     private readonly IRecordHandler _handler;
-    private readonly nint _positions;
-    private GCHandle _self;
-    private Exception? _failure;
+    private readonly int _pageSize = Environment.SystemPageSize;
+    private readonly nint _records;
+    private readonly nuint _recordsLength;
 
     /// <summary>Opens the consumer side of <paramref name="ring"/>.</summary>
     /// <exception cref="BpfException">The map is no ring buffer, or memory is short.</exception>
@@ -25,19 +35,25 @@ public sealed unsafe class RingBuffer : SafeHandle
     {
         _handler = handler;
         Capacity = ring.Capacity;
-        _self = GCHandle.Alloc(this, GCHandleType.Weak);
-        nint created = Libbpf.ring_buffer__new(ring.Fd, &OnRecord, GCHandle.ToIntPtr(_self), 0);
-        if (created == 0)
+        Fd = ring.Fd;
+        SetHandle(Map(length: (nuint)_pageSize, Libc.ProtRead | Libc.ProtWrite, offset: 0));
+        // The producer's page, the records, and the first of them again.
+        _recordsLength = (nuint)(_pageSize + Capacity + Math.Min(Capacity, MaxRecord));
+        try
         {
-            int errno = Marshal.GetLastPInvokeError();
-            _self.Free();
-            throw new BpfException("the ring buffer cannot be opened", errno, LibbpfLog.TakeWarnings());
+            _records = Map(_recordsLength, Libc.ProtRead, offset: _pageSize);
         }
-        SetHandle(created);
+        catch
+        {
+            Dispose();
+            throw;
+        }
 
-        // Consumer and producer positions are the ring's first two pages.
-        nint pages = Libc.mmap(0, 2 * (nuint)Environment.SystemPageSize, Libc.ProtRead, Libc.MapShared, ring.Fd, 0);
-        _positions = pages == Libc.MapFailed ? 0 : pages;
+        nint Map(nuint length, int protection, nint offset)
+        {
+            nint mapped = Libc.mmap(0, length, protection, Libc.MapShared, Fd, offset);
+            return mapped != Libc.MapFailed ? mapped : throw new BpfException("the ring buffer cannot be opened", Marshal.GetLastPInvokeError());
+        }
     }
 
     /// <inheritdoc/>
@@ -46,54 +62,62 @@ public sealed unsafe class RingBuffer : SafeHandle
     /// <summary>Size of the ring in bytes.</summary>
     public long Capacity { get; }
 
-    /// <summary>Readable (for poll and epoll) when records wait.</summary>
-    public int Fd => Libbpf.ring_buffer__epoll_fd(handle);
+    /// <summary>Readable (for poll and epoll) when records wait. The map's: valid as long as that.</summary>
+    public int Fd { get; }
 
     /// <summary>Bytes that wait to be read, record headers included.</summary>
-    public long Used => _positions == 0 || IsClosed
-        ? 0
-        : Math.Max(0, Volatile.Read(ref *(long*)(_positions + Environment.SystemPageSize)) - Volatile.Read(ref *(long*)_positions));
+    public long Used => IsClosed ? 0 : Math.Max(0, Volatile.Read(ref *(long*)_records) - Volatile.Read(ref *(long*)handle));
 
     /// <summary>Hands every record that waits to the handler. Returns how many.</summary>
-    /// <exception cref="BpfException">The ring cannot be read.</exception>
     public int Consume()
     {
-        int taken = Libbpf.ring_buffer__consume(handle);
-        if (_failure is { } failure)
+        ref long consumed = ref *(long*)handle;
+        byte* records = (byte*)_records + _pageSize;
+        int taken = 0;
+        long at = consumed;
+        while (at < Volatile.Read(ref *(long*)_records))
         {
-            _failure = null;
-            throw new InvalidOperationException("a record handler failed", failure);
+            byte* header = records + (at & (Capacity - 1));
+            uint length = Volatile.Read(ref *(uint*)header);
+            if ((length & Busy) != 0)
+            {
+                break; // Being written: the kernel wakes us when it is done.
+            }
+
+            uint size = length & ~(Busy | Discarded);
+            if (HeaderSize + size > MaxRecord)
+            {
+                throw new InvalidDataException($"a record of {size} bytes is in the ring, and {MaxRecord} are the most");
+            }
+
+            at += (HeaderSize + size + 7) & ~7L;
+            try
+            {
+                if ((length & Discarded) == 0)
+                {
+                    taken++;
+                    _handler.OnRecord(new ReadOnlySpan<byte>(header + HeaderSize, (int)size));
+                }
+            }
+            finally
+            {
+                // The place is the kernel's again at once. A full barrier: it looks whether all was consumed to decide whether to
+                // wake us, and what it wrote before that must be seen by the loop's next turn.
+                _ = Interlocked.Exchange(ref consumed, at);
+            }
         }
-        return taken >= 0 ? taken : throw new BpfException("the ring buffer cannot be read", -taken);
+
+        return taken;
     }
 
     /// <inheritdoc/>
     protected override bool ReleaseHandle()
     {
-        Libbpf.ring_buffer__free(handle);
-        if (_positions != 0)
+        if (_records != 0)
         {
-            _ = Libc.munmap(_positions, 2 * (nuint)Environment.SystemPageSize);
+            _ = Libc.munmap(_records, _recordsLength);
         }
-        _self.Free();
-        return true;
-    }
 
-    [UnmanagedCallersOnly(CallConvs = [typeof(CallConvCdecl)])]
-    private static int OnRecord(nint context, byte* data, nuint size)
-    {
-        var self = (RingBuffer)GCHandle.FromIntPtr(context).Target!;
-        try
-        {
-            self._handler.OnRecord(new ReadOnlySpan<byte>(data, (int)size));
-            return 0;
-        }
-#pragma warning disable CA1031 // An exception must not cross native frames: Consume throws it again.
-        catch (Exception e)
-#pragma warning restore CA1031
-        {
-            self._failure = e;
-            return -1;
-        }
+        return Libc.munmap(handle, (nuint)_pageSize) == 0;
     }
 }

@@ -66,7 +66,8 @@ public readonly record struct HeldSlot(uint Key, ulong Value, SlotOwner Owner, S
 /// <param name="Process">The process.</param>
 /// <param name="Tid">The thread.</param>
 /// <param name="TlsBase">The thread pointer: x86-64's FS base, aarch64's TPIDR_EL0.</param>
-public readonly record struct ThreadPointer(ProcessId Process, int Tid, ulong TlsBase);
+/// <param name="MapsVersion">Another one whenever the process's mappings are; 0: not known (the kernel tells from 6.4 on).</param>
+public readonly record struct ThreadPointer(ProcessId Process, int Tid, ulong TlsBase, ulong MapsVersion = 0);
 
 /// <summary>What inspection found in one process.</summary>
 public sealed record ProcessInspection

@@ -58,6 +58,7 @@ internal sealed class ElfReader
         {
             for (long at = (long)offset; !buffer.IsEmpty;)
             {
+                BoundedCall.Progress();
                 int count = RandomAccess.Read(_file, buffer, at);
                 if (count == 0)
                 {

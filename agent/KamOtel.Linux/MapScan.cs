@@ -15,6 +15,9 @@ internal sealed class MapScan(ProcFs proc, MappedFiles files)
     private bool _mapsLibcrypto;
     private (ProcFailure Failure, bool CLibrary)? _unopened;
 
+    /// <summary>All files of the latest process could be opened.</summary>
+    public bool OpenedAll => _unopened is null;
+
     /// <summary>Reads the maps. The view has no keys yet.</summary>
     public bool TryRead(ProcessId process, [NotNullWhen(true)] out ProcessView? view, out InspectionStatus status, out string detail)
     {

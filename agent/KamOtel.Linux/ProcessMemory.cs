@@ -55,22 +55,12 @@ internal static class ProcessMemory
             return true;
         }
 
-        // Its own copies: should the call not come back, it goes on without us.
-        byte[] read = ArrayPool<byte>.Shared.Rent((int)total);
-        MemoryRange[] asked = ranges.ToArray();
-        if (!BoundedCall.TryRun(pid, () => Native.ReadProcess(pid, read.AsSpan(0, (int)total), asked) is >= 0 and var got ? got : -Native.LastError, out nint count, out failure))
+        if (!TryCall(pid, ranges, buffer[..(int)total], out nint count, out failure))
         {
             return false;
         }
 
-        bool whole = (ulong)count == total;
-        if (whole)
-        {
-            read.AsSpan(0, (int)total).CopyTo(buffer);
-        }
-
-        ArrayPool<byte>.Shared.Return(read);
-        if (whole)
+        if ((ulong)count == total)
         {
             return true;
         }
@@ -86,5 +76,32 @@ internal static class ProcessMemory
             ? ProcFailure.FromErrno((int)-count, $"the memory of process {pid}", Remedy)
             : new(ProcStatus.Unavailable, $"process {pid} has no memory at 0x{ranges[at].Address + missing:x}");
         return false;
+    }
+
+    /// <summary>One call: the number of bytes, or an error's number negative. False when it was not waited for.</summary>
+    private static bool TryCall(int pid, ReadOnlySpan<MemoryRange> ranges, Span<byte> buffer, out nint count, out ProcFailure failure)
+    {
+        if (BoundedCall.IsHere)
+        {
+            BoundedCall.Progress();
+            failure = default;
+            count = Result(Native.ReadProcess(pid, buffer, ranges));
+            return true;
+        }
+
+        // Its own copies: should the call not come back, it goes on without us.
+        int length = buffer.Length;
+        byte[] read = ArrayPool<byte>.Shared.Rent(length);
+        MemoryRange[] asked = ranges.ToArray();
+        if (!BoundedCall.TryRun(pid, () => Result(Native.ReadProcess(pid, read.AsSpan(0, length), asked)), out count, out failure))
+        {
+            return false;
+        }
+
+        read.AsSpan(0, length).CopyTo(buffer);
+        ArrayPool<byte>.Shared.Return(read);
+        return true;
+
+        static nint Result(nint count) => count >= 0 ? count : -Native.LastError;
     }
 }

@@ -238,6 +238,7 @@ public sealed class ServerFactsReader(ProcFs proc)
             int kept = 0;
             for (long at = 0; at < MaxScan;)
             {
+                BoundedCall.Progress();
                 int count = RandomAccess.Read(file, rented.AsSpan(kept), at);
                 if (count == 0)
                 {

@@ -21,14 +21,23 @@ public sealed class SlotReader
     private const int MaxOtherThreads = 256;
     private const int MaxReads = 6;
 
+    /// <summary>The most processes whose mappings are remembered.</summary>
+    private const int MaxViews = 8192;
+
     private readonly ProcFs _proc;
     private readonly MappedFiles _files;
     private readonly MapScan _scan;
     private readonly List<MemoryRange> _ranges = [];
     private List<Slot> _slots = [];
     private List<Slot> _previous = [];
-    private byte[] _head = [];
-    private byte[] _blocks = [];
+    private byte[] _read = [];
+
+    /// <summary>What was learned of processes whose mappings have a version: good as long as that is the same.</summary>
+    private readonly Dictionary<ProcessId, (ulong Version, ProcessView View)> _views = [];
+
+    /// <summary>Where the blocks of slots were in the process before: a forked one has them at the same places.</summary>
+    private byte[] _table = [];
+    private ThreadStorageLayout? _tableOf;
 
     /// <summary>A reader of processes that this proc file system shows.</summary>
     public SlotReader(ProcFs proc)
@@ -43,7 +52,11 @@ public sealed class SlotReader
     /// Begins a pass over processes. Within a pass, equal lines of <c>maps</c> are taken for the same file; call it before each, and
     /// keep passes short.
     /// </summary>
-    public void BeginPass() => _files.BeginPass();
+    public void BeginPass()
+    {
+        _files.BeginPass();
+        _tableOf = null;
+    }
 
     /// <summary>Learns what is needed to read a process's slots.</summary>
     /// <param name="process">The process.</param>
@@ -59,7 +72,7 @@ public sealed class SlotReader
         }
 
         ThreadStorageLayout layout = mapped.Layout;
-        Span<byte> keys = Room(ref _head, layout.KeyTableSize);
+        Span<byte> keys = Room(ref _read, layout.KeyTableSize);
         if (!ProcessMemory.TryRead(process.Tgid, unchecked(mapped.Bias + (layout.KeyTable ?? 0)), keys, out ProcFailure unread))
         {
             failure = Failed(process, now, unread);
@@ -82,6 +95,19 @@ public sealed class SlotReader
         return true;
     }
 
+    /// <summary>Forgets the processes that are not among the living.</summary>
+    public void Forget(ILookup<ProcessId, ThreadPointer> living)
+    {
+        ArgumentNullException.ThrowIfNull(living);
+        if (_views.Count > living.Count)
+        {
+            foreach (ProcessId ended in _views.Keys.Where(process => !living.Contains(process)).ToArray())
+            {
+                _ = _views.Remove(ended);
+            }
+        }
+    }
+
     /// <summary>Reads the slots of a process.</summary>
     /// <param name="process">The process.</param>
     /// <param name="threads">Its threads; those of other processes are passed over.</param>
@@ -90,37 +116,36 @@ public sealed class SlotReader
     /// </returns>
     public ProcessInspection Inspect(ProcessId process, IReadOnlyList<ThreadPointer> threads)
     {
+        ProcessInspection found = Read(process, threads);
+        return found.Status is InspectionStatus.Inspected or InspectionStatus.Unstable && !IsStill(process, found.TimeNs, out ProcessInspection? gone) ? gone : found;
+    }
+
+    /// <summary>The same, when somebody else finds out afterwards whether it was that process all the time.</summary>
+    internal ProcessInspection Read(ProcessId process, IReadOnlyList<ThreadPointer> threads)
+    {
         ArgumentNullException.ThrowIfNull(threads);
         ulong now = BootClock.NowNs;
-        if (!TryFindMain(process, threads, out ulong thread))
+        if (!TryFindMain(process, threads, out ThreadPointer main))
         {
             return Failed(process, now, InspectionStatus.Gone, $"process {process} has no Thread#1 any more");
         }
 
-        if (!TryMap(process, now, out ProcessView? view, out ProcessInspection? failure))
+        if (!TryView(main, now, out ProcessView? view, out ProcessInspection? failure))
         {
             return failure;
         }
 
         bool stable = false;
-        for (int i = 0; i < MaxReads && !stable; i++)
+        for (int i = 0; i < MaxReads && !stable; i += 2)
         {
-            (_slots, _previous) = (_previous, _slots);
-            if (!TryReadSlots(view, thread, out ProcFailure unread))
+            if (!TryReadTwice(view, main.TlsBase, out stable, out ProcFailure unread))
             {
                 return IsStill(process, now, out failure) ? Failed(process, now, unread) : failure;
             }
-
-            stable = i > 0 && CollectionsMarshal.AsSpan(_slots).SequenceEqual(CollectionsMarshal.AsSpan(_previous));
         }
 
         ImmutableArray<HeldSlot> slots = Held(view, _slots);
         int others = CountOthers(view, threads);
-        if (!IsStill(process, now, out failure))
-        {
-            return failure;
-        }
-
         return stable
             ? new()
             {
@@ -188,21 +213,21 @@ public sealed class SlotReader
     private static ProcessInspection Failed(ProcessId process, ulong timeNs, InspectionStatus status, string detail) =>
         new() { Process = process, TimeNs = timeNs, Status = status, Detail = detail };
 
-    private static ProcessInspection Failed(ProcessId process, ulong timeNs, ProcFailure failure) =>
+    internal static ProcessInspection Failed(ProcessId process, ulong timeNs, ProcFailure failure) =>
         Failed(process, timeNs, MapScan.ToStatus(failure.Status), failure.Detail);
 
-    private static bool TryFindMain(ProcessId process, IReadOnlyList<ThreadPointer> threads, out ulong pointer)
+    private static bool TryFindMain(ProcessId process, IReadOnlyList<ThreadPointer> threads, out ThreadPointer main)
     {
         for (int i = 0; i < threads.Count; i++)
         {
             if (threads[i].Process == process && threads[i].Tid == process.Tgid)
             {
-                pointer = threads[i].TlsBase;
+                main = threads[i];
                 return true;
             }
         }
 
-        pointer = 0;
+        main = default;
         return false;
     }
 
@@ -294,16 +319,35 @@ public sealed class SlotReader
         return failure is null;
     }
 
-    private bool TryMap(ProcessId process, ulong now, [NotNullWhen(true)] out ProcessView? view, [NotNullWhen(false)] out ProcessInspection? failure)
+    /// <summary>The version was asked for before the mappings are read: whatever changes in between gives another one.</summary>
+    private bool TryView(ThreadPointer main, ulong now, [NotNullWhen(true)] out ProcessView? view, [NotNullWhen(false)] out ProcessInspection? failure)
     {
-        view = null;
-        if (!IsStill(process, now, out failure))
+        if (main.MapsVersion != 0 && _views.TryGetValue(main.Process, out (ulong Version, ProcessView View) known) && known.Version == main.MapsVersion)
+        {
+            (view, failure) = (known.View, null);
+            return true;
+        }
+
+        _ = _views.Remove(main.Process);
+        if (!TryMap(main.Process, now, out view, out failure))
         {
             return false;
         }
 
+        // A file that could not be opened is tried again.
+        if (main.MapsVersion != 0 && _scan.OpenedAll && _views.Count < MaxViews)
+        {
+            _views[main.Process] = (main.MapsVersion, view);
+        }
+
+        return true;
+    }
+
+    private bool TryMap(ProcessId process, ulong now, [NotNullWhen(true)] out ProcessView? view, [NotNullWhen(false)] out ProcessInspection? failure)
+    {
         if (_scan.TryRead(process, out view, out InspectionStatus status, out string detail))
         {
+            failure = null;
             return true;
         }
 
@@ -312,56 +356,105 @@ public sealed class SlotReader
         return false;
     }
 
-    /// <summary>Reads a thread's slots into <see cref="_slots"/>.</summary>
-    private bool TryReadSlots(ProcessView view, ulong thread, out ProcFailure failure)
+    /// <summary>Finds a thread's blocks of slots: into <see cref="_table"/>.</summary>
+    private bool TryFindBlocks(ProcessView view, ulong thread, out ProcFailure failure)
     {
         ThreadStorageLayout layout = view.Layout;
-        int tableSize = layout.Blocks * sizeof(ulong);
-        Span<byte> head = Room(ref _head, sizeof(ulong) + tableSize + layout.KeyTableSize);
-        _slots.Clear();
-        _ranges.Clear();
-        _ranges.Add(new(thread, sizeof(ulong)));
-        _ranges.Add(new(unchecked(thread + (ulong)layout.TableOffset), (ulong)tableSize));
-        _ranges.Add(new(unchecked(view.Bias + (layout.KeyTable ?? 0)), (ulong)layout.KeyTableSize));
-        int pid = view.Process.Tgid;
-        if (!ProcessMemory.TryRead(pid, CollectionsMarshal.AsSpan(_ranges), head, out failure))
+        Span<byte> head = Room(ref _read, sizeof(ulong) + layout.TableSize);
+        _tableOf = null;
+        if (!ProcessMemory.TryRead(view.Process.Tgid, [new(thread, sizeof(ulong)), new(unchecked(thread + (ulong)layout.TableOffset), (ulong)layout.TableSize)], head, out failure))
         {
             return false;
         }
 
         if (layout.PointsToItself && BinaryPrimitives.ReadUInt64LittleEndian(head) != thread)
         {
-            failure = new(ProcStatus.Unavailable, $"there is no thread at 0x{thread:x} of process {pid}; it may have started another program since its threads were listed");
+            failure = new(ProcStatus.Unavailable, $"there is no thread at 0x{thread:x} of process {view.Process.Tgid}; it may have started another program since its threads were listed");
             return false;
         }
 
-        ReadOnlySpan<byte> table = head.Slice(sizeof(ulong), tableSize);
-        ReadOnlySpan<byte> keys = head[(sizeof(ulong) + tableSize)..];
-        _ranges.Clear();
-        for (int i = 0; i < layout.Blocks; i++)
-        {
-            if (BinaryPrimitives.ReadUInt64LittleEndian(table[(i * sizeof(ulong))..]) is not 0 and var block)
-            {
-                _ranges.Add(new(block, (ulong)layout.BlockSize));
-            }
-        }
-
-        ReadOnlySpan<byte> blocks = Room(ref _blocks, _ranges.Count * layout.BlockSize);
-        if (!ProcessMemory.TryRead(pid, CollectionsMarshal.AsSpan(_ranges), _blocks, out failure))
-        {
-            return false;
-        }
-
-        for (int i = 0; i < layout.Blocks; i++)
-        {
-            if (BinaryPrimitives.ReadUInt64LittleEndian(table[(i * sizeof(ulong))..]) != 0)
-            {
-                AddLive(layout, keys, blocks[..layout.BlockSize], i * layout.BlockSlots, _slots);
-                blocks = blocks[layout.BlockSize..];
-            }
-        }
-
+        head[sizeof(ulong)..].CopyTo(Room(ref _table, layout.TableSize));
+        _tableOf = layout;
         return true;
+    }
+
+    /// <summary>Reads the slots of Thread#1 by one call twice: into <see cref="_slots"/> and <see cref="_previous"/>.</summary>
+    /// <param name="view">The process.</param>
+    /// <param name="thread">The thread's pointer.</param>
+    /// <param name="alike">They were the same both times.</param>
+    /// <param name="failure">Why they could not be read.</param>
+    private bool TryReadTwice(ProcessView view, ulong thread, out bool alike, out ProcFailure failure)
+    {
+        // Mostly a fork of the process before, with its blocks at the same places.
+        if (view.Layout == _tableOf && TryReadBlocks(view, thread, times: 2, out alike, out failure) && alike)
+        {
+            return true;
+        }
+
+        alike = false;
+        return TryFindBlocks(view, thread, out failure) && TryReadBlocks(view, thread, times: 2, out alike, out failure);
+    }
+
+    /// <summary>Reads the slots from the blocks that <see cref="_table"/> tells: the last time into <see cref="_slots"/>.</summary>
+    private bool TryReadBlocks(ProcessView view, ulong thread, int times, out bool alike, out ProcFailure failure)
+    {
+        ThreadStorageLayout layout = view.Layout;
+        ReadOnlySpan<byte> table = _table.AsSpan(0, layout.TableSize);
+        int used = 0;
+        int blocks = 0;
+        _ranges.Clear();
+        for (int i = 0; i < times; i++)
+        {
+            _ranges.Add(new(thread, sizeof(ulong)));
+            _ranges.Add(new(unchecked(thread + (ulong)layout.TableOffset), (ulong)layout.TableSize));
+            int keys = _ranges.Count;
+            _ranges.Add(default);
+            blocks = 0;
+            for (int block = 0; block < layout.Blocks; block++)
+            {
+                if (Word(table, block) is not 0 and var at)
+                {
+                    _ranges.Add(new(at, (ulong)layout.BlockSize));
+                    used = block + 1;
+                    blocks++;
+                }
+            }
+
+            // Of the keys only those that the blocks have slots for.
+            _ranges[keys] = new(unchecked(view.Bias + (layout.KeyTable ?? 0)), (ulong)layout.KeyTableSizeOf(used));
+        }
+
+        int keysSize = layout.KeyTableSizeOf(used);
+        int size = sizeof(ulong) + layout.TableSize + keysSize + (blocks * layout.BlockSize);
+        Span<byte> read = Room(ref _read, times * size);
+        alike = false;
+        if (!ProcessMemory.TryRead(view.Process.Tgid, CollectionsMarshal.AsSpan(_ranges), read, out failure))
+        {
+            return false;
+        }
+
+        alike = true;
+        for (int i = 0; i < times; i++, read = read[size..])
+        {
+            (_slots, _previous) = (_previous, _slots);
+            _slots.Clear();
+            alike &= (!layout.PointsToItself || Word(read, 0) == thread) && read.Slice(sizeof(ulong), layout.TableSize).SequenceEqual(table);
+            ReadOnlySpan<byte> keys = read.Slice(sizeof(ulong) + layout.TableSize, keysSize);
+            ReadOnlySpan<byte> block = read[(sizeof(ulong) + layout.TableSize + keysSize)..];
+            for (int b = 0; b < used; b++)
+            {
+                if (Word(table, b) != 0)
+                {
+                    AddLive(layout, keys, block[..layout.BlockSize], b * layout.BlockSlots, _slots);
+                    block = block[layout.BlockSize..];
+                }
+            }
+        }
+
+        alike &= times == 1 || CollectionsMarshal.AsSpan(_slots).SequenceEqual(CollectionsMarshal.AsSpan(_previous));
+        return true;
+
+        static ulong Word(ReadOnlySpan<byte> words, int index) => BinaryPrimitives.ReadUInt64LittleEndian(words[(index * sizeof(ulong))..]);
     }
 
     /// <summary>Threads come and go: one that could not be read is no longer there.</summary>
@@ -377,7 +470,7 @@ public sealed class SlotReader
             }
 
             read++;
-            if (TryReadSlots(view, threads[i].TlsBase, out _))
+            if (TryFindBlocks(view, threads[i].TlsBase, out _) && TryReadBlocks(view, threads[i].TlsBase, times: 1, out _, out _))
             {
                 foreach (Slot slot in _slots)
                 {

@@ -87,8 +87,14 @@ public sealed class ThreadStorageLayout
     /// <summary>Bytes of a block.</summary>
     internal int BlockSize => BlockSlots * SlotSize;
 
+    /// <summary>Bytes of the table that tells where a thread's blocks are.</summary>
+    internal int TableSize => Blocks * sizeof(ulong);
+
     /// <summary>Bytes of the table of keys; 0 when there is none.</summary>
-    internal int KeyTableSize => KeyTable is null ? 0 : Blocks * BlockSlots * KeyEntrySize;
+    internal int KeyTableSize => KeyTableSizeOf(Blocks);
+
+    /// <summary>Bytes of the table of keys up to the last that the first blocks have slots for.</summary>
+    internal int KeyTableSizeOf(int blocks) => KeyTable is null ? 0 : blocks * BlockSlots * KeyEntrySize;
 
     /// <summary>The layout that a file tells. Both null: the file is no C library.</summary>
     /// <param name="elf">The file.</param>

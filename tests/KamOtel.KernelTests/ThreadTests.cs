@@ -1,3 +1,4 @@
+using System.Diagnostics;
 using System.Globalization;
 using KamOtel.Bpf;
 using KamOtel.Diagnosis;
@@ -49,7 +50,7 @@ public sealed class ThreadTests : IDisposable
     [Fact]
     public void What_takes_more_than_one_read_is_whole()
     {
-        const int Many = 800; // 1603 threads of 24 bytes: more than the 32 KiB that the kernel gives at once.
+        const int Many = 800; // 1603 threads of 32 bytes: more than the 32 KiB that the kernel gives at once.
         using var session = new Session();
         using Target target = session.Start("threads", Many);
         target.WaitFor("thread", 3 + (2 * Many));
@@ -84,6 +85,56 @@ public sealed class ThreadTests : IDisposable
         }
         target.Go();
         _ = target.Finish();
+    }
+
+    [Fact]
+    public async Task What_a_process_maps_after_an_inspection_is_seen_by_the_next()
+    {
+        string program = Path.Combine(_scratch.Path, "map_library");
+        _ = Machine.Run("gcc", "-o", program, Path.Combine(Machine.Repository, "tests", "targets", "map_library.c"), "-ldl");
+        using Process process = Process.Start(new ProcessStartInfo(program, ["libm.so.6"]) { UseShellExecute = false, RedirectStandardInput = true, RedirectStandardOutput = true })!;
+        (await process.StandardOutput.ReadLineAsync(TestContext.Current.CancellationToken)).ShouldBe("ready");
+        using KernelSide kernel = KernelSide.LoadForInspection(NullLogger.Instance);
+        var proc = new ProcFs();
+        ProcessId id = proc.ReadStat(process.Id).Value.Id;
+        kernel.WatchProcess(id, new InstanceId(process.Id, 1)).ShouldBeTrue();
+        var inspector = new ProcessInspector(proc);
+
+        ulong before = Version();
+        Inspect().MapsLibcrypto.ShouldBeFalse();
+        Version().ShouldBe(before, "nothing was mapped");
+        Inspect().MapsLibcrypto.ShouldBeFalse();
+        await process.StandardInput.WriteLineAsync(Machine.Libcrypto.AsMemory(), TestContext.Current.CancellationToken);
+        (await process.StandardOutput.ReadLineAsync(TestContext.Current.CancellationToken)).ShouldBe("ready");
+        Inspect().MapsLibcrypto.ShouldBeTrue();
+        if (before != 0)
+        {
+            Version().ShouldNotBe(before);
+        }
+        else
+        {
+            Environment.OSVersion.Version.ShouldBeLessThan(new Version(6, 4), "from then on the kernel tells");
+        }
+
+        // What was read of it is worth nothing when it has ended by then.
+        ProcessInspection found = Inspect();
+        ProcessInspector.Confirm(found, _threads.ToLookup(static t => t.Process)).ShouldBe(found);
+        process.StandardInput.Close();
+        await process.WaitForExitAsync(TestContext.Current.CancellationToken);
+        kernel.ReadThreads(tgid: null, _threads);
+        ProcessInspector.Confirm(found, _threads.ToLookup(static t => t.Process)).Status.ShouldBe(InspectionStatus.Gone);
+
+        ulong Version()
+        {
+            kernel.ReadThreads(process.Id, _threads);
+            return _threads.Single().MapsVersion;
+        }
+
+        ProcessInspection Inspect()
+        {
+            kernel.ReadThreads(tgid: null, _threads);
+            return inspector.Inspect([id], _threads.ToLookup(static t => t.Process)).Single();
+        }
     }
 
     [Fact]

@@ -24,7 +24,7 @@ public sealed class ThreatTests : IDisposable
         BoundedCall.StuckCount.ShouldBe(1);
 
         // Not again, for it would wait again; but the others.
-        (await WithinAMinute(() => Read(hostile.Id, address))).ShouldContain("an earlier read of its memory has not come back");
+        (await WithinAMinute(() => Read(hostile.Id, address))).ShouldContain("an earlier read of it has not come back");
         Read(Environment.ProcessId, OwnAddress()).ShouldBe("");
 
         hostile.Kill();
@@ -63,6 +63,7 @@ public sealed class ThreatTests : IDisposable
         InstanceSnapshot judged = Of(hostile.Id).ShouldNotBeNull();
         judged.Verdict.ShouldBe(Verdict.Unknown, judged.Reason);
         judged.Processes.Single(p => p.Id.Tgid == hostile.Id).Inspection.ShouldBe(InspectionStatus.Unreadable);
+        judged.Processes.Single(p => p.Id.Tgid != hostile.Id).Inspection.ShouldBe(InspectionStatus.Inspected, "it is read after the one that makes its reader wait");
 
         InstanceSnapshot? Of(int root) => state.Current.Fleet.Instances.FirstOrDefault(i => i.Root.Tgid == root);
     }
