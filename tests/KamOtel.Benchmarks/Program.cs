@@ -6,6 +6,7 @@ using KamOtel.Benchmarks;
 // With names only those are measured, and the file has only those.
 var benches = new Dictionary<string, Func<Build, JsonObject>>(StringComparer.Ordinal)
 {
+    ["hit"] = HitBench.Run,
     ["inspection"] = InspectionBench.Run,
     ["confirm"] = ConfirmBench.Run,
     ["stacks"] = StackBench.Run,
