@@ -77,14 +77,15 @@ internal sealed class Build : IDisposable
         return !process.HasExited ? process : throw new InvalidOperationException($"{program} ended with {process.ExitCode}");
     }
 
-    /// <summary>Ends it by SIGINT, as a terminal would.</summary>
+    /// <summary>Ends it by SIGINT, as a terminal would. GDB overhears one now and then.</summary>
     public static void End(Process process)
     {
-        using (Process kill = Process.Start("kill", ["-INT", $"{process.Id}"]))
+        do
         {
+            using Process kill = Process.Start("kill", ["-INT", $"{process.Id}"]);
             kill.WaitForExit();
         }
-        process.WaitForExit();
+        while (!process.WaitForExit(TimeSpan.FromSeconds(2)));
         process.Dispose();
     }
 
