@@ -27,9 +27,8 @@ struct {
 /* Calls in watched processes, of whatever key and thread: the agent may end the window early. */
 __u64 confirm_hits = 0;
 
-/* void *CRYPTO_THREAD_get_local(CRYPTO_THREAD_LOCAL *key) */
-SEC("uprobe")
-int kamotel_get(struct pt_regs *ctx)
+/* `key` is the key where the function has loaded it, else its address. */
+static __always_inline int count_use(__u64 key, bool loaded)
 {
 	__u64 id = bpf_get_current_pid_tgid();
 	struct kamotel_shared_key shared = {};
@@ -44,7 +43,8 @@ int kamotel_get(struct pt_regs *ctx)
 	__sync_fetch_and_add(&confirm_hits, 1);
 	if ((__u32)id != id >> 32) /* another thread's slots are its own */
 		return 0;
-	if (bpf_probe_read_user(&shared.key, sizeof(shared.key), (void *)PT_REGS_PARM1(ctx)))
+	shared.key = key;
+	if (!loaded && bpf_probe_read_user(&shared.key, sizeof(shared.key), (void *)key))
 		return 0;
 	shared.instance_ns = entry->instance_ns;
 	shared.instance_tgid = entry->instance_tgid;
@@ -61,6 +61,20 @@ int kamotel_get(struct pt_regs *ctx)
 	else
 		bpf_map_update_elem(&shared_uses, &use, &first, BPF_NOEXIST);
 	return 0;
+}
+
+/* void *CRYPTO_THREAD_get_local(CRYPTO_THREAD_LOCAL *key) */
+SEC("uprobe")
+int kamotel_get(struct pt_regs *ctx)
+{
+	return count_use(PT_REGS_PARM1(ctx), false);
+}
+
+/* The same where the key is loaded: see kamotel_set_key. */
+SEC("uprobe")
+int kamotel_get_key(struct pt_regs *ctx)
+{
+	return count_use((__u32)PT_REGS_PARM1(ctx), true);
 }
 
 #endif /* KAMOTEL_CONFIRM_BPF_H */

@@ -81,7 +81,7 @@ struct kamotel_exit {
 
 struct kamotel_call {
 	struct kamotel_header header;
-	__u64 key_address; /* SET_LOCAL_EX: the library context */
+	__u64 key_address; /* 0: it came loaded. SET_LOCAL_EX: the library context */
 	__u64 value;	   /* INIT_LOCAL: the cleanup function */
 	__u32 key;	   /* SET_LOCAL_EX: the key's id */
 	__u32 reserved;

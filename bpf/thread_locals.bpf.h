@@ -35,7 +35,8 @@ static __always_inline int emit_call(struct pt_regs *ctx, __u16 kind, __u64 key_
 	event->value = value;
 	event->key = key;
 	event->reserved = 0;
-	if (kind == KAMOTEL_SET_LOCAL || kind == KAMOTEL_CLEANUP_LOCAL) {
+	if ((kind == KAMOTEL_SET_LOCAL || kind == KAMOTEL_CLEANUP_LOCAL) &&
+	    !(flags & KAMOTEL_KEY_READ)) {
 		if (bpf_probe_read_user(&event->key, sizeof(event->key), (void *)key_address))
 			event->key = 0;
 		else
@@ -64,6 +65,24 @@ SEC("uprobe")
 int kamotel_cleanup(struct pt_regs *ctx)
 {
 	return emit_call(ctx, KAMOTEL_CLEANUP_LOCAL, PT_REGS_PARM1(ctx), 0, 0, 0);
+}
+
+/*
+ * The same two at an instruction that is cheaper to probe than the first, and where the function
+ * has already loaded the key: it is in the register where its address was.
+ */
+SEC("uprobe")
+int kamotel_set_key(struct pt_regs *ctx)
+{
+	return emit_call(ctx, KAMOTEL_SET_LOCAL, 0, PT_REGS_PARM2(ctx), (__u32)PT_REGS_PARM1(ctx),
+			 KAMOTEL_KEY_READ);
+}
+
+SEC("uprobe")
+int kamotel_cleanup_key(struct pt_regs *ctx)
+{
+	return emit_call(ctx, KAMOTEL_CLEANUP_LOCAL, 0, 0, (__u32)PT_REGS_PARM1(ctx),
+			 KAMOTEL_KEY_READ);
 }
 
 /* int CRYPTO_THREAD_set_local_ex(CRYPTO_THREAD_LOCAL_KEY_ID id, OSSL_LIB_CTX *ctx, void *value) */

@@ -50,8 +50,8 @@ internal readonly record struct EventCount(string Kind, long Received, long Lost
 
 /// <summary>A file that carries probes.</summary>
 /// <param name="Path">As it was found first.</param>
-/// <param name="Functions">The functions that are probed, by name.</param>
-internal sealed record ProbedLibrary(string Path, ImmutableArray<string> Functions);
+/// <param name="Functions">The functions that are probed, and where.</param>
+internal sealed record ProbedLibrary(string Path, ImmutableArray<ProbedFunction> Functions);
 
 /// <summary>Where the watch loop publishes and everybody else reads.</summary>
 internal sealed class AgentState(ServerHistories? histories = null)

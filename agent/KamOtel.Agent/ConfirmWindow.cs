@@ -119,7 +119,9 @@ internal sealed partial class ConfirmWindow(KernelSide kernel, ProcFs proc, doub
             {
                 return;
             }
-            _links.Add(kernel.AttachConfirm(RegularFile.PathOf(file), functions.Found[0].FileOffset));
+            ElfFunction get = functions.Found[0];
+            string pinned = RegularFile.PathOf(file);
+            _links.Add(ProbeSites.Attach(get, ProbeSites.Of(elf, get), (offset, keyLoaded) => kernel.AttachConfirm(pinned, offset, keyLoaded), out _));
         }
         catch (BpfException e)
         {

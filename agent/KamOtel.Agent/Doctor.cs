@@ -45,7 +45,7 @@ internal static class Doctor
             .. Check("settings", () => Settings.Warnings(options, variables).Select(static warning => Finding.Warning("settings", warning, "the agent may not do what was meant", "mend or remove it"))),
             .. Check("access", network.Access),
             .. Check("libraries", libraries.Examine),
-            .. Check("program", () => kernel.Examine(libraries.Libraries.Select(static l => l.Entry))),
+            .. Check("program", () => kernel.Examine(libraries.Libraries.Select(static l => l.Priced))),
             .. Check("processes", servers.Processes),
             .. Check("replaced_files", servers.ReplacedFiles),
             .. Check("closed_files", servers.ClosedFiles),
@@ -81,7 +81,9 @@ internal static class Doctor
         }
         string seen = string.Join("; ", kernel.Costs.Select(static c => $"on `{DoctorReport.NameOf(c.Entry)}` {c.Server / 1000:0.0} µs in a server, {c.Others / 1000:0.0} µs elsewhere"));
         string set = string.Join(", ", libraries.Libraries.Where(static l => l.Problem is null)
-            .Select(l => kernel.Costs.FirstOrDefault(c => c.Entry == l.Entry) is { } cost ? $"{l.Path}: about {cost.Server / 1000:0.0} µs a set call" : $"{l.Path}: its first instruction is none of those measured"));
+            .Select(l => kernel.Costs.FirstOrDefault(c => c.Entry == l.Priced) is { } cost
+                ? $"{l.Path}: about {cost.Server / 1000:0.0} µs a set call{l.Set switch { null => "", { Reason: "" } on => $" (probe on its {on.Site})", var on => $" (probe on its first instruction: {on.Reason})" }}"
+                : $"{l.Path}: its first instruction is none of those measured"));
         return Finding.Ok("probe_cost", set.Length == 0 ? seen : $"{seen}; {set}", Means);
     }
 

@@ -97,7 +97,7 @@ internal sealed class DoctorKernel(RunOptions options, Capabilities own)
                     return Finding.Warning(id, $"loaded; {noSample}", $"{serves}; whether it can be attached was not tried");
                 }
                 // The others are attached as these three are.
-                if (program is "kamotel_init" or "kamotel_cleanup" or "kamotel_set_ex" or "kamotel_clean")
+                if (program is "kamotel_init" or "kamotel_set_key" or "kamotel_cleanup" or "kamotel_cleanup_key" or "kamotel_set_ex" or "kamotel_clean" or "kamotel_get_key")
                 {
                     return Finding.Ok(id, "loaded", serves);
                 }
@@ -169,7 +169,7 @@ internal sealed class DoctorKernel(RunOptions options, Capabilities own)
         "kamotel_host" => [],
         "kamotel_enter" => [DoctorFeature.Starts],
         "kamotel_complaint" => [DoctorFeature.Complaints],
-        "kamotel_get" => [DoctorFeature.Confirmation],
+        "kamotel_get" or "kamotel_get_key" => [DoctorFeature.Confirmation],
         _ => [DoctorFeature.Calls],
     };
 
@@ -184,7 +184,7 @@ internal sealed class DoctorKernel(RunOptions options, Capabilities own)
         "kamotel_file" => "tells files below an overlay apart",
         "kamotel_enter" => "sees the steps of a start",
         "kamotel_complaint" => "sees what memory managers complain of",
-        "kamotel_get" => "counts the uses of a shared slot",
+        "kamotel_get" or "kamotel_get_key" => "counts the uses of a shared slot",
         _ => "sees libcrypto's thread-local calls",
     };
 

@@ -9,9 +9,14 @@ namespace KamOtel.Agent;
 /// <param name="Path">Where it is.</param>
 /// <param name="Version">OpenSSL's version; null when the file does not tell.</param>
 /// <param name="Functions">The functions that would carry probes.</param>
-/// <param name="Entry">What the set function begins with: that decides what a probe costs.</param>
+/// <param name="Entry">What the set function begins with.</param>
 /// <param name="Problem">Why it would carry none; null when it would.</param>
-internal sealed record ExaminedLibrary(string Path, string? Version, ImmutableArray<string> Functions, EntryInstruction Entry, string? Problem);
+/// <param name="Set">Where the set function would carry its probe; null when it would not.</param>
+internal sealed record ExaminedLibrary(string Path, string? Version, ImmutableArray<string> Functions, EntryInstruction Entry, string? Problem, ProbedFunction? Set = null)
+{
+    /// <summary>What a probe on the set function costs is what one on this costs.</summary>
+    public EntryInstruction Priced => Set is { Reason: "" } ? EntryInstruction.Push : Entry;
+}
 
 /// <summary>The doctor at files: libraries to probe, programs to watch, C libraries to understand. Only reads them.</summary>
 internal sealed class DoctorLibraries(RunOptions options, Capabilities own)
@@ -69,7 +74,7 @@ internal sealed class DoctorLibraries(RunOptions options, Capabilities own)
                 return new ExaminedLibrary(path, null, [], EntryInstruction.Unknown, error.ToString());
             }
             string? problem = !functions.Found.IsEmpty ? null : functions.Rejected.IsEmpty ? "none of the thread-local functions is among its symbols" : functions.Rejected[0].ToString();
-            return new ExaminedLibrary(path, ServerFactsReader.ScanForOpenSsl(file), [.. functions.Found.Select(static f => f.Name).Order(StringComparer.Ordinal)], EntryOf(file, functions), problem);
+            return new ExaminedLibrary(path, ServerFactsReader.ScanForOpenSsl(file), [.. functions.Found.Select(static f => f.Name).Order(StringComparer.Ordinal)], EntryOf(file, functions), problem, SetOf(elf, functions));
         }
     }
 
@@ -78,6 +83,17 @@ internal sealed class DoctorLibraries(RunOptions options, Capabilities own)
         ElfFunction set = functions.Found.FirstOrDefault(static f => f.Name == SetLocal);
         Span<byte> code = stackalloc byte[4];
         return set.Name is not null && RandomAccess.Read(file, code, (long)set.FileOffset) == code.Length ? SampleFunction.Recognise(code) : EntryInstruction.Unknown;
+    }
+
+    private static ProbedFunction? SetOf(ElfFile elf, ElfFunctions functions)
+    {
+        ElfFunction set = functions.Found.FirstOrDefault(static f => f.Name == SetLocal);
+        if (set.Name is null)
+        {
+            return null;
+        }
+        ProbeSite site = ProbeSites.Of(elf, set);
+        return new ProbedFunction(set.Name, Words.Of(site), Words.ReasonOf(site));
     }
 
     private string RemedyOf(ExaminedLibrary library) => library.Problem!.Contains("cannot be read", StringComparison.Ordinal)

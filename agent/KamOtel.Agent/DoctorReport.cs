@@ -44,7 +44,7 @@ internal sealed record DoctorReport(
             broken.Count == 0 ? "works" : broken.ContainsKey(DoctorFeature.Watching) ? "unusable" : "degraded",
             [.. DoctorFeature.All.Select(feature => new ReportedFeature(feature.Id, feature.What, !broken.ContainsKey(feature.Id), broken.GetValueOrDefault(feature.Id, [])))],
             [.. findings.Select(static f => new ReportedFinding(f.Id, NameOf(f.Status), f.Seen, f.Means, f.Remedy, f.Breaks))],
-            [.. libraries.Select(l => new ReportedLibrary(l.Path, l.Version, l.Functions, NameOf(l.Entry), Rounded(costs.FirstOrDefault(c => c.Entry == l.Entry)?.Server), l.Problem))],
+            [.. libraries.Select(l => new ReportedLibrary(l.Path, l.Version, l.Functions, NameOf(l.Entry), l.Set?.Site, l.Set is { Reason: { Length: > 0 } reason } ? reason : null, Rounded(costs.FirstOrDefault(c => c.Entry == l.Priced)?.Server), l.Problem))],
             [.. servers.Select(static s => new ReportedServer(s.Target, s.RootPid, s.Problem is null, s.Problem))],
             costs.IsEmpty ? null : new ReportedCost(Math.Round(bareCall, 1), [.. costs.Select(static c => new ReportedEntryCost(NameOf(c.Entry), Math.Round(c.Others), Math.Round(c.Server)))]),
             [.. UnknownOf(findings, broken, libraries, servers)]);
@@ -90,7 +90,7 @@ internal sealed record ReportedFeature(string Id, string What, bool Works, Immut
 internal sealed record ReportedFinding(string Id, string Status, string Seen, string Means, string? Remedy, ImmutableArray<string> Breaks);
 
 /// <summary>A libcrypto.</summary>
-internal sealed record ReportedLibrary(string Path, string? Version, ImmutableArray<string> Functions, string SetBeginsWith, double? SetCallNs, string? Problem);
+internal sealed record ReportedLibrary(string Path, string? Version, ImmutableArray<string> Functions, string SetBeginsWith, string? SetSite, string? SetSiteReason, double? SetCallNs, string? Problem);
 
 /// <summary>A running server.</summary>
 internal sealed record ReportedServer(string Target, int RootPid, bool Inspectable, string? Problem);

@@ -117,8 +117,8 @@ internal sealed class Instruments : IDisposable
         Gauge("kamotel.shared_memory.max_used", "By", "The most shared memory that has been given out since the start; absent where it is not known.", ["target"], static s => BySharedMemory(s, static m => m.MaxUsed)),
         Counter("kamotel.events.received", "{event}", "Events taken from the kernel, by kind.", ["kind"], static s => s.Events.Select(static e => new Sample(e.Received, e.Kind))),
         Counter("kamotel.events.lost", "{event}", "Events dropped by the kernel side because a buffer was full, by kind.", ["kind"], static s => s.Events.Select(static e => new Sample(e.Lost, e.Kind))),
-        Gauge("kamotel.probes.attached", "{probe}", "Files that carry a probe, by function.", ["function"], static s =>
-            s.Libraries.SelectMany(static l => l.Functions).GroupBy(static f => f).Select(static f => new Sample(f.Count(), f.Key))),
+        Gauge("kamotel.probes.attached", "{probe}", "Files that carry a probe, by function, the instruction it stands on (entry: the first, whatever it is), and why it is the first.", ["function", "site", "reason"], static s =>
+            s.Libraries.SelectMany(static l => l.Functions).GroupBy(static f => f).Select(static f => new Sample(f.Count(), f.Key.Name, f.Key.Site, f.Key.Reason))),
         Gauge("kamotel.libraries.probed", "{file}", "Files that carry probes.", [], static s => [new Sample(s.Libraries.Length)]),
         Counter("kamotel.attach.failures", "{file}", "Files that should carry probes and could not be probed.", [], static s => [new Sample(s.AttachFailures)]),
         AttachDelayLine,

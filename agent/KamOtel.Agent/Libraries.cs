@@ -11,7 +11,7 @@ namespace KamOtel.Agent;
 /// <param name="Functions">The functions that carry probes; empty when the file has none of them.</param>
 /// <param name="ProbedNs">Boot time since which all of them are attached, in nanoseconds; null when that failed.</param>
 /// <param name="Error">Why it failed, or null.</param>
-internal sealed record LibraryState(string Path, ImmutableArray<string> Functions, ulong? ProbedNs, string? Error)
+internal sealed record LibraryState(string Path, ImmutableArray<ProbedFunction> Functions, ulong? ProbedNs, string? Error)
 {
     /// <summary>The file is (or contains) a libcrypto.</summary>
     public bool IsLibcrypto => !Functions.IsEmpty || Error is not null;
@@ -143,7 +143,7 @@ internal sealed partial class Libraries(KernelSide kernel, ILogger logger) : IDi
         try
         {
             FileIdentity identity = IdentityOf(file, key);
-            return _byIdentity.TryGetValue(identity, out Attachment? probed) ? probed.State : Attach(file, path, identity, functions.Found);
+            return _byIdentity.TryGetValue(identity, out Attachment? probed) ? probed.State : Attach(file, elf, path, identity, functions.Found);
         }
         catch (BpfException e)
         {
@@ -155,19 +155,20 @@ internal sealed partial class Libraries(KernelSide kernel, ILogger logger) : IDi
     private FileIdentity IdentityOf(SafeFileHandle file, FileKey key) =>
         kernel.Identify(file) ?? new FileIdentity((key.DeviceMajor << 20) | key.DeviceMinor, key.Inode);
 
-    private LibraryState Attach(SafeFileHandle file, string path, FileIdentity identity, ImmutableArray<ElfFunction> functions)
+    private LibraryState Attach(SafeFileHandle file, ElfFile elf, string path, FileIdentity identity, ImmutableArray<ElfFunction> functions)
     {
         // The descriptor pins the very file whose symbols were read.
         string pinned = RegularFile.PathOf(file);
-        var names = ImmutableArray.CreateBuilder<string>();
+        var probed = ImmutableArray.CreateBuilder<ProbedFunction>();
         var links = new List<SafeHandle>();
         string? refused = null;
         foreach (ElfFunction function in functions)
         {
             try
             {
-                links.Add(kernel.Attach(function.Name, pinned, function.FileOffset));
-                names.Add(function.Name);
+                string name = function.Name;
+                links.Add(ProbeSites.Attach(function, ProbeSites.Of(elf, function), (offset, keyLoaded) => kernel.Attach(name, pinned, offset, keyLoaded), out ProbedFunction placed));
+                probed.Add(placed);
             }
             catch (BpfException e)
             {
@@ -176,7 +177,7 @@ internal sealed partial class Libraries(KernelSide kernel, ILogger logger) : IDi
                 _denied ??= e.Denied ? $"{path}: {e.Message}" : null;
             }
         }
-        ImmutableArray<string> attached = names.ToImmutable();
+        ImmutableArray<ProbedFunction> attached = probed.ToImmutable();
         LibraryState state = refused is null
             ? new LibraryState(path, attached, BootClock.NowNs, Error: null)
             : Failed(path, refused) with { Functions = attached };
@@ -186,7 +187,7 @@ internal sealed partial class Libraries(KernelSide kernel, ILogger logger) : IDi
             Probed = Probed.Add(library);
             // The probes hold the inode: its number is not used again.
             _byIdentity[identity] = new Attachment(state, library, links);
-            ProbesAttached(logger, path, string.Join(", ", attached));
+            ProbesAttached(logger, path, string.Join(", ", attached.Select(ProbeSites.Describe)));
         }
         return state;
     }

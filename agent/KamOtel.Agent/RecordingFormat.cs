@@ -420,7 +420,7 @@ internal sealed record AgentLine : RecordingLine
     public static AgentLine Of(AgentSnapshot s) => new()
     {
         Events = [.. s.Events.Select(static e => new RecordedEvents(e.Kind, e.Received, e.Lost))],
-        Libraries = [.. s.Libraries.Select(static l => new RecordedLibrary(l.Path, [.. l.Functions]))],
+        Libraries = [.. s.Libraries.Select(static l => new RecordedLibrary(l.Path, [.. l.Functions.Select(static f => f.Name)], [.. l.Functions.Select(static f => new RecordedSite(f.Site, f.Reason))]))],
         AttachFailures = s.AttachFailures,
         Inspections = s.Inspections,
         ConfirmWindows = s.ConfirmWindows,
@@ -432,7 +432,7 @@ internal sealed record AgentLine : RecordingLine
         time,
         fleet,
         [.. Whole.Of(Events).Select(static e => new EventCount(e.Kind, e.Received, e.Lost))],
-        [.. Whole.Of(Libraries).Select(static l => new ProbedLibrary(l.Path, [.. Whole.Of(l.Functions)]))],
+        [.. Whole.Of(Libraries).Select(static l => new ProbedLibrary(l.Path, [.. Whole.Of(l.Functions).Select((f, i) => l.Sites?.ElementAtOrDefault(i) is { } site ? new ProbedFunction(f, site.Site, site.Reason) : new ProbedFunction(f, "", ""))]))],
         AttachFailures,
         Inspections,
         ConfirmWindows,
@@ -443,7 +443,10 @@ internal sealed record AgentLine : RecordingLine
 
 internal sealed record RecordedEvents(string Kind, long Received = 0, long Lost = 0);
 
-internal sealed record RecordedLibrary(string Path, string[] Functions);
+/// <summary><paramref name="Sites"/> came later: where each of the functions carries its probe.</summary>
+internal sealed record RecordedLibrary(string Path, string[] Functions, RecordedSite[]? Sites = null);
+
+internal sealed record RecordedSite(string Site = "", string Reason = "");
 
 /// <summary>So many inputs came faster than they could be written; nothing after them was recorded.</summary>
 internal sealed record GapLine : RecordingLine

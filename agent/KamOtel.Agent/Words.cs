@@ -1,4 +1,5 @@
 using KamOtel.Diagnosis;
+using KamOtel.Linux;
 
 namespace KamOtel.Agent;
 
@@ -54,6 +55,16 @@ internal static class Words
     public static string Of(CoverageGaps gap) => Snake(gap.ToString());
 
     public static string Of(Severity severity) => Snake(severity.ToString());
+
+    /// <summary>A probe that does not stand on an instruction chosen for its price.</summary>
+    public const string SiteEntry = "entry";
+
+    /// <summary>The kernel refused a probe on the instruction that was chosen.</summary>
+    public const string SiteRefused = "refused";
+
+    public static string Of(in ProbeSite site) => site.IsEmulated ? Snake(site.Kind.ToString()) : SiteEntry;
+
+    public static string ReasonOf(in ProbeSite site) => site.IsEmulated ? "" : Snake(site.Kind.ToString());
 
     /// <summary>The gaps one by one.</summary>
     public static IEnumerable<CoverageGaps> Each(CoverageGaps gaps) =>

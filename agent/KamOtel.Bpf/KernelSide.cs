@@ -45,6 +45,11 @@ public interface IObservationHandler : IMappingHandler
 /// <param name="Inode">The inode number.</param>
 public readonly record struct FileIdentity(uint Device, ulong Inode);
 
+/// <summary>What a program reads of the arguments of the call that it is attached to.</summary>
+/// <param name="Count">The first so many, each from its register.</param>
+/// <param name="KeyByPointer">The first points to the key, and the key itself would do.</param>
+public readonly record struct WantedArguments(int Count, bool KeyByPointer = false);
+
 /// <summary>
 /// The BPF object of <c>bpf/</c>, loaded and attached: which processes are watched, uprobes, the ring, the losses.
 /// Everything is detached when it is disposed or when the process ends. One thread at a time, but for <see cref="Wake"/>.
@@ -59,14 +64,16 @@ public sealed unsafe class KernelSide : IRecordHandler, IDisposable
 
     private const string KernelTypes = "/sys/kernel/btf/vmlinux";
 
-    private static readonly Dictionary<string, string> Programs = new(StringComparer.Ordinal)
+    private static readonly Dictionary<string, CallProgram> Programs = new(StringComparer.Ordinal)
     {
-        ["CRYPTO_THREAD_init_local"] = "kamotel_init",
-        ["CRYPTO_THREAD_set_local"] = "kamotel_set",
-        ["CRYPTO_THREAD_cleanup_local"] = "kamotel_cleanup",
-        ["CRYPTO_THREAD_set_local_ex"] = "kamotel_set_ex",
-        ["CRYPTO_THREAD_clean_local"] = "kamotel_clean",
+        ["CRYPTO_THREAD_init_local"] = new("kamotel_init", new(2)),
+        ["CRYPTO_THREAD_set_local"] = new("kamotel_set", new(2, KeyByPointer: true)),
+        ["CRYPTO_THREAD_cleanup_local"] = new("kamotel_cleanup", new(1, KeyByPointer: true)),
+        ["CRYPTO_THREAD_set_local_ex"] = new("kamotel_set_ex", new(3)),
+        ["CRYPTO_THREAD_clean_local"] = new("kamotel_clean", new(0)),
     };
+
+    private static readonly CallProgram Confirm = new("kamotel_get", new(1, KeyByPointer: true));
 
     private readonly BpfObject _object;
     private readonly BpfMap _watched;
@@ -321,13 +328,21 @@ public sealed unsafe class KernelSide : IRecordHandler, IDisposable
         }
     }
 
+    /// <summary>What the program for a function reads of its arguments.</summary>
+    /// <param name="function">One of <see cref="Functions"/>, or <see cref="ConfirmedFunction"/>.</param>
+    public static WantedArguments ArgumentsOf(string function) => (function == ConfirmedFunction ? Confirm : Programs[function]).Arguments;
+
     /// <summary>Attaches the program for <paramref name="function"/> to a file, for every process.</summary>
     /// <param name="function">One of <see cref="Functions"/>.</param>
     /// <param name="path">The file.</param>
-    /// <param name="offset">Offset of the function's first instruction in the file.</param>
+    /// <param name="offset">
+    /// Offset in the file of the function's first instruction, or of another one that every call passes once, with the
+    /// <see cref="ArgumentsOf">wanted arguments</see> still in their registers.
+    /// </param>
+    /// <param name="keyLoaded">There, the first argument's register holds the key that it pointed to.</param>
     /// <exception cref="BpfException">The kernel refused.</exception>
-    public SafeHandle Attach(string function, string path, ulong offset) =>
-        _object.Program(Programs[function]).AttachUprobe(path, offset);
+    public SafeHandle Attach(string function, string path, ulong offset, bool keyLoaded = false) =>
+        _object.Program(Programs[function].NameWhere(keyLoaded)).AttachUprobe(path, offset);
 
     /// <summary>
     /// Tells of each entry into a function of a file in the main thread of a watched process, as
@@ -388,9 +403,10 @@ public sealed unsafe class KernelSide : IRecordHandler, IDisposable
     /// maps the file. The function is called thousands of times a second: for a short window only.
     /// </summary>
     /// <param name="path">The file.</param>
-    /// <param name="offset">Offset in the file of the first instruction of <see cref="ConfirmedFunction"/>.</param>
+    /// <param name="offset">Where in <see cref="ConfirmedFunction"/>, as for <see cref="Attach"/>.</param>
+    /// <param name="keyLoaded">As for <see cref="Attach"/>.</param>
     /// <exception cref="BpfException">The kernel refused.</exception>
-    public SafeHandle AttachConfirm(string path, ulong offset) => _object.Program("kamotel_get").AttachUprobe(path, offset);
+    public SafeHandle AttachConfirm(string path, ulong offset, bool keyLoaded = false) => _object.Program(Confirm.NameWhere(keyLoaded)).AttachUprobe(path, offset);
 
     /// <summary>Says which keys of an instance are shared: their uses are counted. Replaces what was said of it before.</summary>
     /// <exception cref="BpfException">The map is full (16384 keys).</exception>
@@ -626,6 +642,12 @@ public sealed unsafe class KernelSide : IRecordHandler, IDisposable
         {
             throw BpfException.Missing("BPF programs cannot be loaded", own, Capabilities.ForLoad);
         }
+    }
+
+    /// <summary>The program for a function, and its twin for where the key is loaded.</summary>
+    private readonly record struct CallProgram(string Name, WantedArguments Arguments)
+    {
+        public string NameWhere(bool keyLoaded) => keyLoaded ? $"{Name}_key" : Name;
     }
 
     private sealed class CountedMappings(KernelSide side, IMappingHandler next) : IMappingHandler

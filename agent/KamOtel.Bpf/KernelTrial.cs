@@ -34,12 +34,15 @@ public sealed class KernelTrial : IDisposable
         ["kamotel_file"] = ProgramKind.Iterator,
         ["kamotel_init"] = ProgramKind.Uprobe,
         ["kamotel_set"] = ProgramKind.Uprobe,
+        ["kamotel_set_key"] = ProgramKind.Uprobe,
         ["kamotel_cleanup"] = ProgramKind.Uprobe,
+        ["kamotel_cleanup_key"] = ProgramKind.Uprobe,
         ["kamotel_set_ex"] = ProgramKind.Uprobe,
         ["kamotel_clean"] = ProgramKind.Uprobe,
         ["kamotel_enter"] = ProgramKind.Uprobe,
         ["kamotel_complaint"] = ProgramKind.Uprobe,
         ["kamotel_get"] = ProgramKind.Uprobe,
+        ["kamotel_get_key"] = ProgramKind.Uprobe,
     };
 
     private readonly BpfObject _object;

@@ -91,7 +91,10 @@ public readonly record struct Observation
     /// </summary>
     public uint? Key { get; init; }
 
-    /// <summary>Thread-local calls: the address of the key variable. SetLocalEx: the library context.</summary>
+    /// <summary>
+    /// Thread-local calls: the address of the key variable; 0 where the probe stands behind the instruction that loads the
+    /// key. SetLocalEx: the library context.
+    /// </summary>
     public ulong KeyAddress { get; init; }
 
     /// <summary>SetLocal, SetLocalEx: the value set. InitLocal: the cleanup function.</summary>

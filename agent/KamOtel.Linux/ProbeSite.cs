@@ -26,7 +26,7 @@ public enum SiteKind
     /// <summary>The first instruction: the function ends or goes where a pointer leads before any instruction that is emulated.</summary>
     NoneEmulated,
 
-    /// <summary>The first instruction: an argument is no longer in its register where one is emulated.</summary>
+    /// <summary>The first instruction: where one is emulated an argument is no longer in its register, or the key may have been overwritten.</summary>
     ArgumentMoved,
 
     /// <summary>The first instruction: the function jumps back to where one is emulated, and it would be counted twice.</summary>
@@ -52,6 +52,30 @@ public readonly record struct ProbeSite(uint Offset, bool KeyLoaded, SiteKind Ki
 
     /// <summary>One trap a hit.</summary>
     public bool IsEmulated => Kind <= SiteKind.Call;
+
+    /// <summary>Longer than any of libcrypto's thread-local functions by far.</summary>
+    private const int MaxCode = 4096;
+
+    /// <summary>Chooses in a function of a file, whatever the machine. Where it cannot be read it is the first instruction.</summary>
+    /// <param name="elf">The file, still open.</param>
+    /// <param name="function">One of its functions.</param>
+    /// <param name="arguments">As for <see cref="Choose"/>.</param>
+    /// <param name="keyByPointer">As for <see cref="Choose"/>.</param>
+    /// <param name="callsAreSafe">As for <see cref="Choose"/>.</param>
+    public static ProbeSite In(ElfFile elf, in ElfFunction function, int arguments, bool keyByPointer, bool callsAreSafe)
+    {
+        ArgumentNullException.ThrowIfNull(elf);
+        if (elf.Machine != ElfFormat.MachineX64)
+        {
+            return Entry(SiteKind.OtherMachine);
+        }
+        if (function.Size is 0 or > MaxCode)
+        {
+            return Entry(SiteKind.Unclear);
+        }
+        byte[] code = new byte[function.Size];
+        return elf.ReadAddress(function.Address, code, function.Name) is null ? Choose(code, arguments, keyByPointer, callsAreSafe) : Entry(SiteKind.Unclear);
+    }
 
     /// <summary>Chooses.</summary>
     /// <param name="code">The whole function, as the file has it.</param>
@@ -88,9 +112,15 @@ public readonly record struct ProbeSite(uint Offset, bool KeyLoaded, SiteKind Ki
                 loaded = true;
                 continue;
             }
-            foreach (UsedRegister used in effects.GetInfo(in instruction).GetUsedRegisters())
+            InstructionInfo effect = effects.GetInfo(in instruction);
+            if (keyByPointer && !loaded && effect.GetUsedMemory().Any(static m => Writes(m.Access) && m.Base != Register.RSP))
             {
-                int written = used.Access is OpAccess.Read or OpAccess.CondRead or OpAccess.None or OpAccess.NoMemAccess ? -1 : Array.IndexOf(Arguments, used.Register.GetFullRegister());
+                // The key may be there, and is no longer what it was.
+                lost[0] = true;
+            }
+            foreach (UsedRegister used in effect.GetUsedRegisters())
+            {
+                int written = Writes(used.Access) ? Array.IndexOf(Arguments, used.Register.GetFullRegister()) : -1;
                 if (written >= 0)
                 {
                     lost[written] = true;
@@ -114,6 +144,8 @@ public readonly record struct ProbeSite(uint Offset, bool KeyLoaded, SiteKind Ki
         (_, 6) when instruction.IsJccNear => SiteKind.Jump,
         _ => null,
     };
+
+    private static bool Writes(OpAccess access) => access is not (OpAccess.Read or OpAccess.CondRead or OpAccess.None or OpAccess.NoMemAccess);
 
     /// <summary><c>mov (%rdi),%edi</c>.</summary>
     private static bool LoadsKey(in Instruction instruction) =>

@@ -123,9 +123,12 @@ internal static class HandshakeBench
         kernel.WatchName("kamailio");
         kernel.AttachTracepoints();
         using SafeFileHandle file = File.OpenHandle(path);
-        ElfFunction[] functions = [.. ElfFile.Open(file).Value.FindFunctions(["CRYPTO_THREAD_set_local", KernelSide.ConfirmedFunction]).Value.Found];
-        using var set = kernel.Attach("CRYPTO_THREAD_set_local", path, functions.Single(static f => f.Name == "CRYPTO_THREAD_set_local").FileOffset);
-        using var get = kernel.AttachConfirm(path, functions.Single(static f => f.Name == KernelSide.ConfirmedFunction).FileOffset);
+        ElfFile elf = ElfFile.Open(file).Value;
+        ElfFunction[] functions = [.. elf.FindFunctions(["CRYPTO_THREAD_set_local", KernelSide.ConfirmedFunction]).Value.Found];
+        ElfFunction set = functions.Single(static f => f.Name == "CRYPTO_THREAD_set_local");
+        ElfFunction get = functions.Single(static f => f.Name == KernelSide.ConfirmedFunction);
+        using IDisposable sets = ProbeSites.Attach(set, ProbeSites.Of(elf, set), (offset, keyLoaded) => kernel.Attach(set.Name, path, offset, keyLoaded), out _);
+        using IDisposable gets = ProbeSites.Attach(get, ProbeSites.Of(elf, get), (offset, keyLoaded) => kernel.AttachConfirm(path, offset, keyLoaded), out _);
         return server.Handshakes(Turn);
     }
 }

@@ -1,6 +1,7 @@
 using System.Diagnostics;
 using System.Globalization;
 using System.Text.Json.Nodes;
+using KamOtel.Agent;
 using KamOtel.Bpf;
 using KamOtel.Diagnosis;
 using KamOtel.Linux;
@@ -93,7 +94,6 @@ internal static class HitBench
 
         IDisposable Ours(ulong offset, bool keyLoaded, bool watch)
         {
-            _ = keyLoaded;
             if (watch)
             {
                 _ = kernel.WatchProcess(watched, new InstanceId(watched.Tgid, 1));
@@ -102,7 +102,7 @@ internal static class HitBench
             {
                 kernel.UnwatchProcess(watched);
             }
-            IDisposable link = kernel.Attach(Function, library, offset);
+            IDisposable link = kernel.Attach(Function, library, offset, keyLoaded);
             return new Disposables(new RingReader(kernel), link);
         }
 
@@ -131,10 +131,7 @@ internal static class HitBench
         using var file = File.OpenHandle(library);
         ElfFile elf = ElfFile.Open(file).Value;
         ElfFunction function = elf.FindFunctions([Function]).Value.Found[0];
-        byte[] code = new byte[function.Size];
-        _ = RandomAccess.Read(file, code, (long)function.FileOffset);
-        bool callsAreSafe = EmulatedCalls.AreSafe(Environment.OSVersion.Version, File.ReadAllText("/proc/cpuinfo"));
-        return (function.FileOffset, ProbeSite.Choose(code, arguments: 2, keyByPointer: true, callsAreSafe));
+        return (function.FileOffset, ProbeSites.Of(elf, function));
     }
 
     /// <summary>Others take their time until their probe is in place. The first hits, whose stack is copied, pass with it.</summary>

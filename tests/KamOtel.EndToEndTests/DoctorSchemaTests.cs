@@ -64,6 +64,8 @@ public sealed class DoctorSchemaTests
     [InlineData("/findings/0", "seen", "\"\"")]
     [InlineData("/findings/0", "breaks", "[\"verdicts\"]")]
     [InlineData("/libraries/0", "setBeginsWith", "\"mov\"")]
+    [InlineData("/libraries/0", "setSite", "\"mov\"")]
+    [InlineData("/libraries/0", "setSiteReason", "\"\"")]
     [InlineData("/libraries/0", "setCallNs", "-1")]
     [InlineData("/libraries/0", "functions", "[\"main\"]")]
     public async Task A_wrong_document_is_refused(string path, string field, string value)

@@ -63,9 +63,13 @@ internal sealed class Session : IObservationHandler, IDisposable
     public Target Start(string scenario, int count = 0) => Target.Start(_scratch, Name, Library, scenario, count, _program);
 
     /// <summary>Runs a scenario and collects until its first process's end was seen.</summary>
-    public IReadOnlyList<Deed> Run(string scenario, int count = 0)
+    public IReadOnlyList<Deed> Run(string scenario, int count = 0) => RunWith(Library, _program, scenario, count);
+
+    /// <summary>The same with another library, and the program that can load it.</summary>
+    public IReadOnlyList<Deed> RunWith(string library, string program, string scenario, int count = 0)
     {
-        using Target target = Start(scenario, count);
+        using Scratch? other = program == _program ? null : new Scratch();
+        using Target target = Target.Start(other ?? _scratch, Name, library, scenario, count, program);
         CollectUntil(() => target.HasExited, "the target to end");
         IReadOnlyList<Deed> deeds = target.Finish();
         CollectUntil(() => Seen.Any(o => o is { Kind: ObservationKind.Exit, LastThread: true } && o.Process.Tgid == target.Pid), "the exit of the target");

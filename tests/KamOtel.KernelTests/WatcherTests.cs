@@ -137,7 +137,7 @@ public sealed class WatcherTests : IDisposable
         File.WriteAllBytes(Path.Combine(_scratch.Path, "libcrypto-text.so"), "not a library at all"u8.ToArray());
         using Watcher watcher = Start();
         watcher.Start();
-        _state.Current.Libraries.Single().Functions.ShouldBe(["CRYPTO_THREAD_set_local"]);
+        _state.Current.Libraries.Single().Functions.Select(static f => f.Name).ShouldBe(["CRYPTO_THREAD_set_local"]);
         _state.Current.AttachFailures.ShouldBe(2);
         _state.NotReady.ShouldBeNull();
     }

@@ -246,6 +246,53 @@ static void *thread_waits(void *unused)
 		pause();
 }
 
+/* Keys, cleanup functions and values at random: `count` rounds. */
+static void *mix(void *seed)
+{
+	unsigned long state = (unsigned long)seed;
+	unsigned int own = 0;
+
+	for (long i = 0; i < count; i++) {
+		state = state * 6364136223846793005UL + 1442695040888963407UL;
+		unsigned long cleanup = i % 3 ? state : 0;
+
+		say("init %d %d 0 %lx\n", getpid(), tid(), cleanup);
+		if (!init_local(&own, (void (*)(void *))cleanup))
+			_exit(98);
+		for (int j = 0; j < 4; j++) {
+			unsigned long value = j == 1 ? 0 : j == 2 ? -1UL : state ^ (state >> j);
+
+			say("set %d %d %x %lx\n", getpid(), tid(), own, value);
+			set_local(&own, (void *)value);
+			if (set_local_ex) {
+				int id = (int)(state >> 60);
+
+				say("set_ex %d %d %x %lx\n", getpid(), tid(), id, value);
+				set_local_ex(id, &own, (void *)value);
+			}
+		}
+		say("cleanup %d %d %x 0\n", getpid(), tid(), own);
+		cleanup_local(&own);
+		if (clean_local) {
+			say("clean %d %d 0 0\n", getpid(), tid());
+			clean_local();
+		}
+	}
+	return NULL;
+}
+
+static void mix_in_threads(void)
+{
+	pthread_t threads[2];
+
+	for (long i = 0; i < 2; i++)
+		if (pthread_create(&threads[i], NULL, mix, (void *)(i + 1)))
+			_exit(96);
+	mix((void *)(unsigned long)getpid());
+	for (long i = 0; i < 2; i++)
+		pthread_join(threads[i], NULL);
+}
+
 /* A process of 1 + `more` threads, which all say who they are and wait. */
 static void be_threads(long more)
 {
@@ -373,6 +420,9 @@ int main(int argc, char **argv)
 		in_child(nothing);
 		say("clean %d %d 0 0\n", getpid(), tid());
 		clean_local();
+	} else if (!strcmp(scenario, "mixed")) {
+		mix_in_threads();
+		in_child(mix_in_threads);
 	} else if (!strcmp(scenario, "threads")) {
 		/* One process of three threads, and `count` workers of two. */
 		pid_t *workers = calloc(count + 1, sizeof(*workers));

@@ -171,7 +171,7 @@ public sealed class InstrumentsTests : IDisposable
             instrument.Name.ShouldMatch("^kamotel(\\.[a-z_]+)+$");
             instrument.PrometheusName.EndsWith("_total", StringComparison.Ordinal).ShouldBe(instrument.Kind == InstrumentKind.Counter, instrument.Name);
             instrument.Help.ShouldMatch("\\.$");
-            instrument.Attributes.ShouldBeSubsetOf(["target", "call", "thread", "phase", "value", "status", "verdict", "slot", "author", "asked_by", "role", "module", "complaint", "gap", "kind", "function", "holding", "kamailio", "openssl", "tls_back_end", "tls_threads_mode", "container_id", "k8s_pod_uid", "k8s_pod_name", "signal", "reason", "outcome", "version", "revision"]);
+            instrument.Attributes.ShouldBeSubsetOf(["target", "call", "thread", "phase", "value", "status", "verdict", "slot", "author", "asked_by", "role", "module", "complaint", "gap", "kind", "function", "site", "holding", "kamailio", "openssl", "tls_back_end", "tls_threads_mode", "container_id", "k8s_pod_uid", "k8s_pod_name", "signal", "reason", "outcome", "version", "revision"]);
         }
     }
 
@@ -220,7 +220,7 @@ public sealed class InstrumentsTests : IDisposable
         DateTimeOffset.UnixEpoch,
         history.Fleet.Snapshot(history.Now),
         [new EventCount("exec", 3, 0), new EventCount("set_local", 7, 2)],
-        [new ProbedLibrary("/lib/libcrypto.so.3", ["CRYPTO_THREAD_set_local", "CRYPTO_THREAD_init_local"])],
+        [new ProbedLibrary("/lib/libcrypto.so.3", [new ProbedFunction("CRYPTO_THREAD_set_local", "call", ""), new ProbedFunction("CRYPTO_THREAD_init_local", "entry", "argument_moved")])],
         AttachFailures: 1,
         Inspections: 5,
         ConfirmWindows: 1,

@@ -32,6 +32,11 @@ public sealed class ProbeSiteTests
     [InlineData(2, true, "48 8b 3f  e9 00 00 00 00", 0u, false, SiteKind.ArgumentMoved)] // 64 bits
     [InlineData(2, true, "40 b7 01  90  c3", 0u, false, SiteKind.ArgumentMoved)] // mov $1,%dil
     [InlineData(3, false, "31 d2  90  c3", 0u, false, SiteKind.ArgumentMoved)]
+    [InlineData(1, true, "c7 07 00 00 00 00  75 01  c3  c3", 0u, false, SiteKind.ArgumentMoved)] // movl $0,(%rdi): the key is another
+    [InlineData(1, true, "c7 07 00 00 00 00  8b 3f  75 01  c3  c3", 0u, false, SiteKind.ArgumentMoved)]
+    [InlineData(1, true, "8b 3f  c7 00 00 00 00 00  75 01  c3  c3", 8u, true, SiteKind.Jump)] // it was loaded before
+    [InlineData(1, true, "48 89 44 24 08  75 01  c3  c3", 5u, false, SiteKind.Jump)] // the canary, in the function's own frame
+    [InlineData(2, false, "c7 07 00 00 00 00  75 01  c3  c3", 6u, false, SiteKind.Jump)] // the address is wanted, not what is there
     [InlineData(2, true, "c3", 0u, false, SiteKind.NoneEmulated)]
     [InlineData(2, true, "ff 25 00 00 00 00", 0u, false, SiteKind.NoneEmulated)] // jmp *got
     [InlineData(2, true, "ff 15 00 00 00 00  90  c3", 0u, false, SiteKind.NoneEmulated)] // call *mcount@got
