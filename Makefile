@@ -17,7 +17,7 @@ VERSION := $(shell sed -n 's:.*<VersionPrefix>\(.*\)</VersionPrefix>.*:\1:p' Dir
 SOURCES := $(shell find agent bpf \( -name bin -o -name obj \) -prune -o \( -type f -o -type d \) -print 2>/dev/null) \
 	Directory.Build.props Directory.Packages.props global.json
 
-.PHONY: help build image image-root man package dashboards chart demo test test-unit test-kernel test-e2e test-kernels pictures corpus bench fuzz format clean setup-build setup-image setup-test
+.PHONY: help build image image-root man package dashboards chart demo test test-unit test-kernel test-e2e test-kernels pictures corpus bench fuzz format clean setup-build setup-image setup-test setup-bench
 
 help: ## List the commands
 	@sed -n 's/^\([a-z][a-z0-9-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 20
@@ -88,7 +88,7 @@ pictures: build setup-test ## Take the README's pictures of the status page anew
 corpus: build setup-test ## Record tests/corpus anew from real servers (root)
 	@scripts/record-corpus $(ARGS)
 
-bench: setup-build ## Measure, print the figures side by side and write out/bench.json (root)
+bench: build setup-bench ## Measure beside bpftrace and GDB, print a table, write out/bench.json; ARGS='hit ring': parts (root)
 	@dotnet build tests/KamOtel.Benchmarks -c Release -v q --nologo -clp:NoSummary
 	@tests/KamOtel.Benchmarks/bin/Release/net10.0/KamOtel.Benchmarks $(ARGS)
 
@@ -112,3 +112,6 @@ setup-image:
 
 setup-test:
 	@scripts/setup build test
+
+setup-bench:
+	@scripts/setup build bench

@@ -20,7 +20,7 @@ internal sealed partial class Watcher : IObservationHandler, IDisposable
     private const int PublishMs = 200;
 
     /// <summary>How often an open confirm window is looked at.</summary>
-    private const int ConfirmMs = 20;
+    internal const int ConfirmMs = 20;
 
     private readonly RunOptions _options;
     private readonly AgentState _state;

@@ -9,6 +9,7 @@ internal static class AgentBench
 {
     private const int Starts = 7;
     private const int Processes = 8;
+    private const long EventsPerSecond = 100_000;
     private const double ClockTicks = 100;
     private const string Received = "kamotel_events_received_total{kind=\"set_local\"}";
     private const string Lost = "kamotel_events_lost_total{kind=\"set_local\"}";
@@ -66,15 +67,35 @@ internal static class AgentBench
     private static JsonObject UnderCalls(string loop)
     {
         Process agent = Start(Path.GetFileName(loop), out Uri metrics);
-        using Process caller = Build.Start(loop, Build.Libcrypto, "1000000000", "set");
+        using Process caller = Build.Start(loop, Build.Libcrypto, "1", "set");
         _ = caller.StandardOutput.ReadLine();
-        caller.StandardInput.WriteLine("go");
+        bool ended = false;
+        var pace = new Thread(() =>
+        {
+            long begin = Stopwatch.GetTimestamp();
+            long made = 0;
+            while (!Volatile.Read(ref ended))
+            {
+                // What it is behind by now; where it cannot keep up, the rate that is printed says so.
+                long due = Math.Min((long)(Stopwatch.GetElapsedTime(begin).TotalSeconds * EventsPerSecond) - made, EventsPerSecond / 10);
+                if (due > 0)
+                {
+                    caller.StandardInput.WriteLine(due);
+                    _ = caller.StandardOutput.ReadLine();
+                    made += due;
+                }
+                Thread.Sleep(1);
+            }
+        });
+        pace.Start();
         Thread.Sleep(TimeSpan.FromSeconds(2));
         double before = Metric(metrics, Received);
         (double memory, double cpu) = Look(agent);
         double rate = (Metric(metrics, Received) - before) / Watch.TotalSeconds;
         double lost = Metric(metrics, Lost);
-        caller.Kill();
+        Volatile.Write(ref ended, true);
+        pace.Join();
+        caller.StandardInput.Close();
         caller.WaitForExit();
         Build.End(agent);
         Console.WriteLine(string.Create(CultureInfo.InvariantCulture, $"  {rate / 1000:0} k calls a second: {memory:0.0} MiB, {cpu:0} % of a core, {lost:0} lost"));

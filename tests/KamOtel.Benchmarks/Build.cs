@@ -24,6 +24,18 @@ internal sealed class Build : IDisposable
         return compiler.ExitCode == 0 ? program : throw new InvalidOperationException($"{target} cannot be compiled");
     }
 
+    /// <summary>Compiles a BPF object.</summary>
+    public byte[] CompileBpf(string target)
+    {
+        string compiled = Path.Combine(_folder, target + ".o");
+        using Process compiler = Process.Start("clang", ["-O2", "-g", "-target", "bpf", "-mcpu=v2", "-c", Path.Combine(Repository, "tests", "targets", target), "-o", compiled]);
+        compiler.WaitForExit();
+        return compiler.ExitCode == 0 ? File.ReadAllBytes(compiled) : throw new InvalidOperationException($"{target} cannot be compiled");
+    }
+
+    /// <summary>A file of that name in the folder, which need not be there yet.</summary>
+    public string PathOf(string name) => Path.Combine(_folder, name);
+
     /// <summary>Copies a file into the folder.</summary>
     public string Copy(string file, string name)
     {
@@ -65,14 +77,15 @@ internal sealed class Build : IDisposable
         return !process.HasExited ? process : throw new InvalidOperationException($"{program} ended with {process.ExitCode}");
     }
 
-    /// <summary>Ends it by SIGINT, as a terminal would.</summary>
+    /// <summary>Ends it by SIGINT, as a terminal would. GDB overhears one now and then.</summary>
     public static void End(Process process)
     {
-        using (Process kill = Process.Start("kill", ["-INT", $"{process.Id}"]))
+        do
         {
+            using Process kill = Process.Start("kill", ["-INT", $"{process.Id}"]);
             kill.WaitForExit();
         }
-        process.WaitForExit();
+        while (!process.WaitForExit(TimeSpan.FromSeconds(2)));
         process.Dispose();
     }
 

@@ -6,18 +6,26 @@ using KamOtel.Benchmarks;
 // With names only those are measured, and the file has only those.
 var benches = new Dictionary<string, Func<Build, JsonObject>>(StringComparer.Ordinal)
 {
+    ["hit"] = HitBench.Run,
     ["inspection"] = InspectionBench.Run,
     ["confirm"] = ConfirmBench.Run,
     ["stacks"] = StackBench.Run,
     ["handshakes"] = HandshakeBench.Run,
     ["agent"] = AgentBench.Run,
     ["ring"] = RingBench.Run,
+    ["inner"] = InnerBench.Run,
     ["unwind"] = static _ => UnwindBench.Run(),
 };
 if (args.FirstOrDefault(name => !benches.ContainsKey(name)) is { } unknown)
 {
     await Console.Error.WriteLineAsync($"bench: there is no {unknown}; there is {string.Join(", ", benches.Keys)}");
     return 64;
+}
+string[] missing = [.. new[] { "gcc", "clang", "bpftrace", "gdb" }.Where(static tool => !Environment.GetEnvironmentVariable("PATH")!.Split(':').Any(folder => File.Exists(Path.Combine(folder, tool))))];
+if (missing.Length > 0)
+{
+    await Console.Error.WriteLineAsync($"bench: {string.Join(", ", missing)} missing: scripts/setup build bench");
+    return 69;
 }
 if (!Environment.IsPrivilegedProcess)
 {
@@ -36,5 +44,5 @@ using (var build = new Build())
 string file = Path.Combine(Build.Repository, "out", "bench.json");
 _ = Directory.CreateDirectory(Path.GetDirectoryName(file)!);
 await File.WriteAllTextAsync(file, report.ToJsonString(new JsonSerializerOptions { WriteIndented = true }) + "\n");
-Console.WriteLine($"\nwritten to {file}");
+Console.WriteLine($"\n{Goals.Table(report)}\nwritten to {file}");
 return 0;

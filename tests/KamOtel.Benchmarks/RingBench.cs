@@ -93,35 +93,4 @@ internal static class RingBench
         process.WaitForExit();
         return process.ExitCode == 0 ? output.Trim() : throw new InvalidOperationException($"{Path.GetFileName(program)} ended with {process.ExitCode}");
     }
-
-    private sealed class ObservedEvents(Fleet fleet) : IObservationHandler
-    {
-        public long Count { get; set; }
-
-        public void OnObservation(in Observation observation)
-        {
-            Count++;
-            fleet.Observe(in observation);
-        }
-
-        public void OnStack(in Observation call, in CopiedStack stack)
-        {
-        }
-
-        public void OnFatalSignal(in Observation observation, ReadOnlySpan<byte> blocks, uint blocksRead)
-        {
-        }
-
-        public void OnComplaint(in Observation observation, ReadOnlySpan<ulong> arguments, ReadOnlySpan<ulong> stack)
-        {
-        }
-
-        public void OnMapping(in ExecutableMapping mapping)
-        {
-        }
-
-        public void OnMappingsLost(ulong count)
-        {
-        }
-    }
 }

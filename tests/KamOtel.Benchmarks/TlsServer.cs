@@ -26,11 +26,12 @@ internal sealed class TlsServer : IDisposable
 
     private static string Script => Path.Combine(Build.Repository, "demo", "server");
 
-    /// <summary>Does so many full handshakes, one after the other, and returns how many a second that was.</summary>
-    public double Handshakes(int count)
+    /// <summary>Does full handshakes for so long, one after the other, and returns how many a second that was.</summary>
+    public double Handshakes(TimeSpan time)
     {
         long begin = Stopwatch.GetTimestamp();
-        for (int i = 0; i < count; i++)
+        int count = 0;
+        for (; Stopwatch.GetElapsedTime(begin) < time; count++)
         {
             using var socket = new Socket(AddressFamily.InterNetwork, SocketType.Stream, ProtocolType.Tcp) { NoDelay = true };
             socket.Connect(IPAddress.Loopback, _port);

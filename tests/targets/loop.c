@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
  * What a call costs: waits for a line on standard input, asks a libcrypto for a thread-local value
- * COUNT times, or sets it, says the nanoseconds of one call, and so on until its input ends.
+ * COUNT times, or as often as the line says, or sets it, says the nanoseconds of one call, and so on
+ * until its input ends.
  *
  *   loop LIBRARY COUNT [set]
  */
@@ -36,12 +37,12 @@ int main(int argc, char **argv)
 	*(void **)&set = dlsym(library, "CRYPTO_THREAD_set_local");
 	if (!init || !get || !set || !init(&key, NULL))
 		return 66;
-	long count = atol(argv[2]);
 	int sets = argc > 3;
 
 	printf("key %u\n", key);
 	fflush(stdout);
 	while (fgets(line, sizeof(line), stdin)) {
+		long count = atol(line) > 0 ? atol(line) : atol(argv[2]);
 		double start = now();
 
 		if (sets) {
