@@ -1,5 +1,6 @@
 using System.Globalization;
 using System.Text;
+using System.Text.Json;
 using System.Text.Json.Nodes;
 
 namespace KamOtel.Benchmarks;
@@ -97,7 +98,7 @@ internal static class Goals
         {
             report = (report as JsonObject)?[key];
         }
-        return report?.GetValue<double>();
+        return report is null ? null : report.Deserialize<double>();
     }
 
     private static string Number(double value) => value.ToString(
