@@ -79,6 +79,7 @@ test-e2e: build image setup-test ## Run out/kamotel against real servers (root)
 	@scripts/run-tests e2e $(ARGS)
 
 test-kernels: build setup-test ## Run a selection of both on Debian's other kernels, in QEMU (root)
+	@scripts/setup kernels
 	@scripts/run-tests kernels $(ARGS)
 
 pictures: build setup-test ## Take the README's pictures of the status page anew (root)
