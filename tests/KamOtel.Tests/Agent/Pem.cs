@@ -17,7 +17,8 @@ internal sealed class Pem : IDisposable
         names.AddIpAddress(System.Net.IPAddress.Loopback);
         request.CertificateExtensions.Add(names.Build());
         DateTimeOffset from = DateTimeOffset.UtcNow.AddDays(-2);
-        DateTimeOffset to = until ?? DateTimeOffset.UtcNow.AddDays(30);
+        // Its issuer is a moment older, and may not end before it.
+        DateTimeOffset to = until ?? DateTimeOffset.UtcNow.AddDays(isCa ? 31 : 30);
         using X509Certificate2? signed = by is null ? null : request.Create(by.Certificate, from, to, RandomNumberGenerator.GetBytes(8));
         Certificate = signed?.CopyWithPrivateKey(_key) ?? request.CreateSelfSigned(from, to);
     }
